@@ -1,0 +1,329 @@
+"""Bytes <-> Envelope: what one node sends another. `encode` is the way in, `decode` the way out.
+
+    offset  size  field       (little-endian, unsigned)
+    0       4     magic       b"RAFT"
+    4       1     version     1
+    5       4     length      bytes of header
+    9       ...   header      msgpack: who sends what to whom, and the message but for its entries
+    ...     ...   entries     an AppendEntriesRequest's: their records (raftd/record.py), unchanged,
+                              back to back up to the end; nothing behind any other message
+
+A message is valid if and only if all of that is there, every field of the header has its type
+and range, and the records are whole (by their checksums), contiguous from prev_log_index + 1, of
+terms that never fall and never exceed the message's. Everything else is a `DecodeError`; nothing
+is allocated on the word of a length field alone.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Annotated, Literal
+
+import msgspec
+
+from raftd import record
+from raftd.raft import messages
+from raftd.raft.configuration import Configuration
+from raftd.raft.log import Entry
+from raftd.raft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
+    Message,
+    RequestVoteRequest,
+    RequestVoteResponse,
+    TimeoutNowRequest,
+    TimeoutNowResponse,
+)
+
+VERSION = 1
+MAGIC = b"RAFT"
+ID_BYTES = 16
+_PREFIX = struct.Struct("<4sBI")
+
+# msgspec takes no bound that is not an int64 itself, so `lt=2**63` makes no decoder; the messages'
+# annotations are looked up when the decoder below is built, and find this one.
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+vars(messages)["Counter"] = Counter
+
+# \Z, not $: a dollar sign lets a final newline through.
+_NAME = r"^[A-Za-z0-9._-]{1,63}\Z"
+Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
+Id = Annotated[bytes, msgspec.Meta(min_length=ID_BYTES, max_length=ID_BYTES)]
+
+
+class DecodeError(ValueError):
+    """The bytes are no message; `reason` is one sentence that says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class VersionMismatch(DecodeError):  # noqa: N818 - says what is, not that it is an error
+    """The sender speaks another version of this protocol."""
+
+    def __init__(self, theirs: int) -> None:
+        super().__init__(
+            f"the sender speaks version {theirs} of the peer protocol, this node version {VERSION}:"
+            " install the same version of raftd on both"
+        )
+        self.theirs = theirs
+        self.ours = VERSION
+
+
+class ForwardRequest(msgspec.Struct, frozen=True, tag="forward?"):
+    """A follower hands clients' commands (encoded state_machine.Command) to the leader."""
+
+    commands: tuple[bytes, ...]
+    timeout_ms: Counter
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one forwarded command; `unknown`: it may still be applied."""
+
+    status: Literal["applied", "no-quorum", "unknown", "busy", "too-large", "refused"]
+    index: Counter = 0
+    term: Counter = 0
+    result: bytes = b""
+    reason: str = ""
+
+
+class ForwardResponse(msgspec.Struct, frozen=True, tag="forward!"):
+    """One outcome for each command, in the commands' order."""
+
+    outcomes: tuple[Outcome, ...]
+
+
+class ReadIndexRequest(msgspec.Struct, frozen=True, tag="read?"):
+    """A follower asks the leader for a read index (thesis 6.4)."""
+
+    timeout_ms: Counter
+
+
+class ReadIndexResponse(msgspec.Struct, frozen=True, tag="read!"):
+    """Reads are linearizable once `index` is applied; None: no index, and `reason` says why."""
+
+    index: Counter | None
+    reason: str = ""
+
+
+class TransferRequest(msgspec.Struct, frozen=True, tag="transfer?"):
+    """Hand leadership to `target`, or with None to the member that is best prepared."""
+
+    target: Name | None
+    timeout_ms: Counter
+
+
+class TransferResponse(msgspec.Struct, frozen=True, tag="transfer!"):
+    """The new leader's name; None: it did not happen, and `reason` says why."""
+
+    leader: Name | None
+    reason: str = ""
+
+
+class ReportRequest(msgspec.Struct, frozen=True, tag="report?"):
+    """What does this node know about itself?"""
+
+
+class ReportResponse(msgspec.Struct, frozen=True, tag="report!"):
+    """`report` is the msgpack of a driver.reports.NodeReport."""
+
+    report: bytes
+
+
+class RefusedResponse(msgspec.Struct, frozen=True, tag="refused!"):
+    """The recipient does not deal with this sender: another cluster, a wiped node, a stranger."""
+
+    reason: str
+
+
+ClientMessage = (
+    ForwardRequest
+    | ForwardResponse
+    | ReadIndexRequest
+    | ReadIndexResponse
+    | TransferRequest
+    | TransferResponse
+    | ReportRequest
+    | ReportResponse
+    | RefusedResponse
+)
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """A message with its sender (name, id and life of its data directory) and its recipient."""
+
+    cluster_id: bytes
+    sender: str
+    node_id: bytes
+    incarnation: int
+    recipient: str
+    message: Message | ClientMessage
+
+
+class _AppendEntries(msgspec.Struct, frozen=True, tag="append?"):
+    """AppendEntriesRequest without its entries, which stand behind the header."""
+
+    term: Counter
+    prev_log_index: Counter
+    prev_log_term: Counter
+    leader_commit: Counter
+    request_id: Counter
+
+
+_HeaderMessage = (
+    _AppendEntries
+    | AppendEntriesResponse
+    | RequestVoteRequest
+    | RequestVoteResponse
+    | InstallSnapshotRequest
+    | InstallSnapshotResponse
+    | TimeoutNowRequest
+    | TimeoutNowResponse
+    | ClientMessage
+)
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    cluster_id: Id
+    sender: Name
+    node_id: Id
+    incarnation: Counter
+    recipient: Name
+    message: _HeaderMessage
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Header)
+_is_name = re.compile(_NAME).match
+
+
+def encode(envelope: Envelope) -> bytes:
+    """The bytes of `envelope`, which is taken to be in order: `decode` is what checks."""
+    message = envelope.message
+    if isinstance(message, AppendEntriesRequest):
+        header = _encoder.encode(_header(envelope, _without_entries(message)))
+        prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
+        return b"".join([prefix, header, *[entry.record for entry in message.entries]])
+    header = _encoder.encode(_header(envelope, message))
+    return _PREFIX.pack(MAGIC, VERSION, len(header)) + header
+
+
+def decode(data: bytes) -> Envelope:
+    """The envelope in `data`.
+
+    Raises VersionMismatch for another version of the protocol, DecodeError for anything else.
+    """
+    header, records = _split(data)
+    message = header.message
+    if isinstance(message, _AppendEntries):
+        return _envelope(header, _with_entries(message, records))
+    if records:
+        raise DecodeError(f"{len(records)} bytes too many behind the message")
+    if isinstance(message, InstallSnapshotRequest):
+        _check_members(message.configuration)
+    return _envelope(header, message)
+
+
+def _split(data: bytes) -> tuple[_Header, memoryview]:
+    """The header, and the bytes behind it."""
+    if not data.startswith(MAGIC):
+        raise DecodeError("this is no message between raftd nodes: it does not start with 'RAFT'")
+    if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
+        raise VersionMismatch(data[len(MAGIC)])
+    if len(data) < _PREFIX.size:
+        raise DecodeError(f"the message ends after {len(data)} bytes, in its first fields")
+    length: int = _PREFIX.unpack_from(data)[2]
+    end = _PREFIX.size + length
+    if end > len(data):
+        present = len(data) - _PREFIX.size
+        raise DecodeError(f"a header of {length} bytes is announced, {present} are there")
+    view = memoryview(data)
+    try:
+        return _decoder.decode(view[_PREFIX.size : end]), view[end:]
+    except (ValueError, RecursionError) as error:
+        # A ValueError, because msgspec raises UnicodeDecodeError for text that is not UTF-8.
+        raise DecodeError(f"the header is wrong: {_printable(error)}") from error
+
+
+def _with_entries(message: _AppendEntries, records: memoryview) -> AppendEntriesRequest:
+    if message.prev_log_term > message.term:
+        raise DecodeError(
+            f"prev_log_term {message.prev_log_term} is above the message's term {message.term}"
+        )
+    return AppendEntriesRequest(
+        message.term,
+        message.prev_log_index,
+        message.prev_log_term,
+        message.leader_commit,
+        message.request_id,
+        _entries(message, records),
+    )
+
+
+def _entries(message: _AppendEntries, records: memoryview) -> tuple[Entry, ...]:
+    try:
+        entries = tuple(record.decode_all(records))
+    except (ValueError, RecursionError) as error:
+        raise DecodeError(f"the entries are damaged: {_printable(error)}") from error
+    index, term = message.prev_log_index, message.prev_log_term
+    for entry in entries:
+        index += 1
+        if entry.index != index:
+            raise DecodeError(f"entry {entry.index} stands where {index} belongs")
+        if not term <= entry.term <= message.term:
+            raise DecodeError(
+                f"entry {index} has term {entry.term}, which is not between its predecessor's"
+                f" {term} and the message's {message.term}"
+            )
+        term = entry.term
+        if entry.configuration is not None:
+            _check_members(entry.configuration)
+    return entries
+
+
+def _check_members(configuration: Configuration) -> None:
+    for name in (*configuration.members, *configuration.addresses):
+        if not _is_name(name):
+            raise DecodeError(f"{_printable(name)!r} in a configuration is no name of a node")
+
+
+def _header(envelope: Envelope, message: _HeaderMessage) -> _Header:
+    return _Header(
+        envelope.cluster_id,
+        envelope.sender,
+        envelope.node_id,
+        envelope.incarnation,
+        envelope.recipient,
+        message,
+    )
+
+
+def _envelope(header: _Header, message: Message | ClientMessage) -> Envelope:
+    return Envelope(
+        header.cluster_id,
+        header.sender,
+        header.node_id,
+        header.incarnation,
+        header.recipient,
+        message,
+    )
+
+
+def _without_entries(message: AppendEntriesRequest) -> _AppendEntries:
+    return _AppendEntries(
+        message.term,
+        message.prev_log_index,
+        message.prev_log_term,
+        message.leader_commit,
+        message.request_id,
+    )
+
+
+def _printable(what: object) -> str:
+    """Fit for a log and a terminal, though a stranger chose the words."""
+    text = str(what)[:200]
+    return "".join(character if character.isprintable() else "?" for character in text)

@@ -1,0 +1,46 @@
+"""Where a node's files are when nobody says otherwise: the system's places, or the user's own.
+
+A node is the system's when root runs it or its configuration is in /etc/raftd. Under systemd the
+directories that the unit asked for (systemd.exec(5): StateDirectory=, RuntimeDirectory=) come first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+SYSTEM_CONFIGURATION = Path("/etc/raftd")
+
+
+def is_system(configuration: Path) -> bool:
+    """Whether the node that has this configuration file uses the system's places."""
+    return os.geteuid() == 0 or configuration.is_relative_to(SYSTEM_CONFIGURATION)
+
+
+def configuration_directory() -> Path:
+    """The directory of NODE.toml for whoever runs this."""
+    return SYSTEM_CONFIGURATION if os.geteuid() == 0 else platformdirs.user_config_path("raftd")
+
+
+def data_directory(node: str, *, system: bool) -> Path:
+    own = Path("/var/lib/raftd") if system else platformdirs.user_data_path("raftd")
+    return _given_by_systemd("STATE_DIRECTORY", node) or own / node
+
+
+def socket(node: str, *, system: bool) -> Path:
+    own = Path("/run/raftd") if system else platformdirs.user_runtime_path("raftd")
+    return (_given_by_systemd("RUNTIME_DIRECTORY", node) or own / node) / "raftd.sock"
+
+
+def _given_by_systemd(variable: str, node: str) -> Path | None:
+    """The first absolute path in a list such as /var/lib/raftd/node1:/var/lib/other.
+
+    One that does not end in the node's name may be shared: the node gets a directory in it.
+    """
+    for text in os.environ.get(variable, "").split(":"):
+        path = Path(text)
+        if path.is_absolute():
+            return path if path.name == node else path / node
+    return None

@@ -1,0 +1,307 @@
+"""AppendEntries, both ends: leading, following, committing (paper 5.3, 5.4.2; thesis 6.2, 10.2)."""
+
+from __future__ import annotations
+
+import math
+
+from raftd.raft import quorum
+from raftd.raft.log import Entry, EntryType
+from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
+from raftd.raft.progress import Mode, Progress
+from raftd.raft.roles import become_follower
+from raftd.raft.server import Server
+from raftd.raft.state import Role
+from raftd.raft.update import EntriesWanted
+
+# ---- the leader's end
+
+
+def start_leading(server: Server, now: float) -> None:
+    """Paper 5.2, and section 8: each leader commits "a blank no-op entry into the log at the start
+    of its term"; before that it does not know which entries are committed."""
+    server.role = Role.LEADER
+    server.leader = server.name
+    server.votes = {}
+    server.note(f"leads term {server.current_term}", "info")
+    server.progress = {peer: Progress(server.log.last_index + 1, now) for peer in server.peers}
+    server.uncommitted_bytes = sum(
+        len(entry.record)
+        for index in range(server.commit_index + 1, server.log.last_index + 1)
+        if (entry := server.log.entry(index)) is not None
+    )
+    server.term_start_index = server.log.last_index + 1
+    server.heartbeat_deadline = now + server.settings.heartbeat_interval
+    server.quorum_deadline = now + server.settings.election_timeout[0]
+    server.election_deadline = math.inf
+    append(server, EntryType.NO_OP, b"")
+
+
+def append(server: Server, entry_type: EntryType, payload: bytes) -> Entry:
+    """Paper 5.3: the leader "appends the command to its log as a new entry"."""
+    index, term = server.log.last_index + 1, server.current_term
+    entry = Entry(index, term, entry_type, server.encode(index, term, entry_type, payload))
+    server.append(entry)
+    server.uncommitted_bytes += len(entry.record)
+    return entry
+
+
+def send_entries(server: Server, now: float, peer: str, progress: Progress) -> None:
+    """As many AppendEntries as the window takes. Entries that are not in memory are asked for;
+    where the log itself no longer has them, the follower is put into snapshot mode."""
+    while progress.next_index <= server.log.last_index and progress.has_room(
+        server.settings.max_in_flight
+    ):
+        prev_log_index = progress.next_index - 1
+        prev_log_term = server.log.term(prev_log_index)
+        if prev_log_term is None:
+            progress.start_snapshot()
+            return
+        entries = server.log.slice(progress.next_index, server.settings.max_append_bytes)
+        if entries is None:
+            progress.reading = True
+            server.entries_wanted.append(
+                EntriesWanted(peer, progress.next_index, server.settings.max_append_bytes)
+            )
+            return
+        _send(server, now, peer, progress, prev_log_index, prev_log_term, entries)
+
+
+def entries_read(server: Server, now: float, peer: str, entries: tuple[Entry, ...]) -> None:
+    """What `entries_wanted` asked for is here, or empty if it could not be read: then wait."""
+    progress = server.progress.get(peer)
+    if progress is None or not progress.reading:
+        return
+    progress.reading = False
+    if not entries:
+        progress.paused = True
+        return
+    prev_log_term = server.log.term(progress.next_index - 1)
+    if entries[0].index == progress.next_index and prev_log_term is not None:
+        _send(server, now, peer, progress, progress.next_index - 1, prev_log_term, entries)
+
+
+def send_heartbeats(server: Server, now: float, *, to_all: bool = False) -> None:
+    """Paper 5.2: "periodic heartbeats (AppendEntries RPCs that carry no log entries)". They speak
+    only of what the follower is known to have, so they never conflict and never wait."""
+    interval = server.settings.heartbeat_interval
+    for peer, progress in server.progress.items():
+        if not to_all and now - progress.last_sent < interval / 2:
+            continue
+        prev_log_index = progress.match_index
+        prev_log_term = server.log.term(prev_log_index)
+        if prev_log_term is None:
+            prev_log_index = prev_log_term = 0
+        _send(server, now, peer, progress, prev_log_index, prev_log_term, ())
+
+
+def _send(
+    server: Server,
+    now: float,
+    peer: str,
+    progress: Progress,
+    prev_log_index: int,
+    prev_log_term: int,
+    entries: tuple[Entry, ...],
+) -> None:
+    request = AppendEntriesRequest(
+        server.current_term,
+        prev_log_index,
+        prev_log_term,
+        server.commit_index,
+        server.new_request_id(),
+        entries,
+    )
+    if entries:
+        progress.in_flight[request.request_id] = prev_log_index
+        progress.next_index = entries[-1].index + 1
+        server.note(
+            f"sends {peer} entries {entries[0].index} to {entries[-1].index} behind"
+            f" {prev_log_index} of term {prev_log_term}"
+        )
+    progress.last_sent = now
+    server.send(peer, request)
+
+
+def handle_response(
+    server: Server, now: float, sender: str, response: AppendEntriesResponse
+) -> None:
+    if response.term > server.current_term:
+        server.note(f"learns of term {response.term} from {sender}")
+        become_follower(server, now, response.term, None)
+        return
+    progress = server.progress.get(sender)
+    if response.term < server.current_term or progress is None:
+        return
+    progress.last_contact = now
+    progress.paused = False
+    progress.acknowledged_id = max(progress.acknowledged_id, response.request_id)
+    sent = progress.in_flight.pop(response.request_id, None)
+    if response.success:
+        _matched(server, sender, progress, response.match_index, carried=sent is not None)
+    elif sent is not None:
+        _rejected(server, sender, progress, response, sent)
+
+
+def _matched(
+    server: Server, peer: str, progress: Progress, match_index: int, *, carried: bool
+) -> None:
+    if match_index > server.log.last_index:
+        server.note(
+            f"does not believe {peer}: it has no entry {match_index} to agree on", "warning"
+        )
+        return
+    progress.matched(match_index)
+    if carried and progress.mode is Mode.PROBE:
+        progress.mode = Mode.REPLICATE
+
+
+def _rejected(
+    server: Server, peer: str, progress: Progress, response: AppendEntriesResponse, sent: int
+) -> None:
+    """Paper 5.3: "the leader decrements next_index and retries", but a whole term at a time."""
+    if sent <= progress.match_index:
+        server.note(f"sees that {peer} lost entries it had acknowledged, up to {sent}", "warning")
+        progress.probe(progress.match_index + 1)
+        progress.paused = True
+        return
+    hint = min(response.conflict_index, sent - 1)
+    agree = server.log.last_index_with_term_at_most(response.conflict_term, hint)
+    server.note(f"goes back with {peer} from {sent} to {agree}")
+    progress.probe(agree + 1)
+
+
+def unanswered(server: Server, peer: str, request_id: int) -> None:
+    """A request was lost, or its answer was. Send again, from what is known to match."""
+    progress = server.progress.get(peer)
+    if progress is None or progress.in_flight.pop(request_id, None) is None:
+        return
+    if progress.mode is not Mode.SNAPSHOT:
+        progress.probe(progress.match_index + 1)
+    progress.paused = True
+    server.note(f"got no answer from {peer}; pauses until the next heartbeat")
+
+
+def advance_commit_index(server: Server) -> None:
+    """Figure 2, leaders: "if there exists an N such that N > commit_index, a majority of
+    match_index[i] >= N, and log[N].term == current_term: set commit_index = N" (5.4.2)."""
+    index = quorum.committed(server.configuration, lambda name: _match_index(server, name))
+    if index <= server.commit_index or server.log.term(index) != server.current_term:
+        return
+    for committed in range(server.commit_index + 1, index + 1):
+        entry = server.log.entry(committed)
+        if entry is not None:
+            server.uncommitted_bytes -= len(entry.record)
+    server.commit_index = index
+    server.note(f"commits up to {index} in term {server.current_term}")
+
+
+def _match_index(server: Server, name: str) -> int:
+    """A leader counts itself only for what is on its disk (thesis 10.2.1)."""
+    if name == server.name:
+        return server.persisted_index
+    progress = server.progress.get(name)
+    return progress.match_index if progress is not None else 0
+
+
+def has_quorum(server: Server, now: float) -> bool:
+    """Thesis 6.2: has a majority of the voters answered within the last election timeout?"""
+    oldest = now - server.settings.election_timeout[0]
+
+    def recent(name: str) -> bool:
+        progress = server.progress.get(name)
+        return name == server.name or (progress is not None and progress.last_contact >= oldest)
+
+    return server.role is Role.LEADER and quorum.has_majority(server.configuration, recent)
+
+
+# ---- the follower's end
+
+
+def handle_request(server: Server, now: float, sender: str, request: AppendEntriesRequest) -> None:
+    if request.term < server.current_term:
+        _refuse(server, sender, request)
+        return
+    if request.term == server.current_term and server.role is Role.LEADER:
+        server.note(f"refuses {sender}, who claims to lead its own term {request.term}", "warning")
+        _refuse(server, sender, request)
+        return
+    if request.term > server.current_term or sender != server.leader:
+        become_follower(server, now, request.term, sender)
+    server.last_leader_contact = now
+    server.reset_election_deadline(now)
+    if not _agrees(server, request):
+        _conflict(server, sender, request)
+        return
+    if not _take(server, sender, request):
+        _refuse(server, sender, request)
+        return
+    match_index = request.prev_log_index + len(request.entries)
+    _follow_commit(server, min(request.leader_commit, match_index))
+    if not request.entries:
+        match_index = min(match_index, server.persisted_index)
+    server.respond(
+        sender,
+        AppendEntriesResponse(server.current_term, True, request.request_id, match_index),
+        match_index=match_index,
+    )
+
+
+def _agrees(server: Server, request: AppendEntriesRequest) -> bool:
+    """Paper 5.3, consistency check. What is committed agrees with every later leader (5.4.3)."""
+    if request.prev_log_index <= server.commit_index:
+        return True
+    return server.log.term(request.prev_log_index) == request.prev_log_term
+
+
+def _take(server: Server, sender: str, request: AppendEntriesRequest) -> bool:
+    """Figure 2: "if an existing entry conflicts with a new one, delete the existing entry and all
+    that follow it; append any new entries not already in the log". False: it cannot be right."""
+    for entry in request.entries:
+        if entry.index <= server.commit_index:
+            known = server.log.term(entry.index)
+            if known is not None and known != entry.term:
+                server.note(
+                    f"refuses {sender}: entry {entry.index} of term {entry.term} contradicts the"
+                    f" committed one of term {known}",
+                    "warning",
+                )
+                return False
+            continue
+        if entry.index <= server.log.last_index:
+            if server.log.term(entry.index) == entry.term:
+                continue
+            server.note(f"drops entries {entry.index} to {server.log.last_index} for {sender}")
+            server.truncate_from(entry.index)
+        server.append(entry)
+    return True
+
+
+def _follow_commit(server: Server, index: int) -> None:
+    """Figure 2: "set commit_index = min(leader_commit, index of last new entry)"."""
+    if index > server.commit_index:
+        server.commit_index = index
+        server.note(f"knows {index} as committed in term {server.current_term}")
+
+
+def _conflict(server: Server, sender: str, request: AppendEntriesRequest) -> None:
+    """Paper 5.3, end: tell the leader where the logs may still agree."""
+    below = request.prev_log_index - 1
+    index = server.log.last_index_with_term_at_most(request.prev_log_term, below)
+    server.note(
+        f"has no entry {request.prev_log_index} of term {request.prev_log_term};"
+        f" {sender} may try {index}"
+    )
+    response = AppendEntriesResponse(
+        server.current_term,
+        False,
+        request.request_id,
+        conflict_index=index,
+        conflict_term=server.log.term(index) or 0,
+    )
+    server.respond(sender, response)
+
+
+def _refuse(server: Server, sender: str, request: AppendEntriesRequest) -> None:
+    server.note(f"refuses entries from {sender} in term {request.term}")
+    response = AppendEntriesResponse(server.current_term, False, request.request_id)
+    server.respond(sender, response)

@@ -1,0 +1,78 @@
+"""A leader's view of one follower: what it has, what to send next, what is on the way.
+
+    probe      we do not know where the logs agree: one AppendEntries at a time
+    replicate  they agree up to next_index - 1 as far as sent: several at a time
+    snapshot   it needs entries we no longer have: one chunk at a time
+
+A lost or refused request leads back to probe; an accepted one to replicate.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Mode(enum.Enum):
+    PROBE = "probe"
+    REPLICATE = "replicate"
+    SNAPSHOT = "snapshot"
+
+
+class Progress:
+    """Figure 2's next_index and match_index, with flow control. Times are monotonic seconds."""
+
+    __slots__ = (
+        "acknowledged_id",
+        "in_flight",
+        "last_contact",
+        "last_sent",
+        "match_index",
+        "mode",
+        "next_index",
+        "paused",
+        "reading",
+        "snapshot_index",
+        "snapshot_offset",
+    )
+
+    def __init__(self, next_index: int, now: float) -> None:
+        self.mode = Mode.PROBE
+        self.match_index = 0
+        self.next_index = next_index
+        self.in_flight: dict[int, int] = {}
+        """request_id -> prev_log_index, of requests that carry entries or a chunk"""
+        self.paused = False
+        """Nothing but heartbeats until the next heartbeat is due: the peer did not answer."""
+        self.reading = False
+        """Entries for it are being read from disk."""
+        self.last_contact = now
+        self.last_sent = float("-inf")
+        self.acknowledged_id = 0
+        """Newest request_id it has answered in this term: proof that we led when that was sent."""
+        self.snapshot_index = 0
+        self.snapshot_offset = 0
+
+    def has_room(self, max_in_flight: int) -> bool:
+        """May another request with entries or a chunk leave now?"""
+        if self.paused or self.reading:
+            return False
+        return len(self.in_flight) < (max_in_flight if self.mode is Mode.REPLICATE else 1)
+
+    def probe(self, next_index: int) -> None:
+        """Go back: send from `next_index` on, never at or below what is known to match."""
+        self.mode = Mode.PROBE
+        self.next_index = max(next_index, self.match_index + 1)
+        self.in_flight.clear()
+        self.reading = False
+
+    def start_snapshot(self) -> None:
+        """It needs entries that only a snapshot has."""
+        self.mode = Mode.SNAPSHOT
+        self.snapshot_index = 0
+        self.snapshot_offset = 0
+        self.in_flight.clear()
+
+    def matched(self, index: int) -> None:
+        """The follower has everything up to `index`, durably."""
+        self.match_index = max(self.match_index, index)
+        self.next_index = max(self.next_index, self.match_index + 1)

@@ -1,0 +1,297 @@
+"""Rules for Servers: the only way into the algorithm, and the only way out.
+
+Every call takes `now` in monotonic seconds and returns at once. Many calls may go by before one
+`take_update()`: that is group commit, one save and one AppendEntries per follower for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import assert_never
+
+from raftd.raft import (
+    append_entries,
+    install_snapshot,
+    read_index,
+    request_vote,
+    timeout_now,
+    timeouts,
+)
+from raftd.raft.log import Entry, EntryType
+from raftd.raft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
+    Message,
+    RequestVoteRequest,
+    RequestVoteResponse,
+    TimeoutNowRequest,
+    TimeoutNowResponse,
+)
+from raftd.raft.progress import Mode
+from raftd.raft.roles import become_follower
+from raftd.raft.server import Encode, Server, Transfer
+from raftd.raft.state import Recovered, Role, Settings, SnapshotMetadata
+from raftd.raft.update import Update
+
+
+class NotLeader(Exception):
+    """Only a leader can do that; `leader` is who leads, as far as this server knows."""
+
+    def __init__(self, leader: str | None) -> None:
+        super().__init__(f"not the leader; the leader is {leader or 'unknown'}")
+        self.leader = leader
+
+
+class Busy(Exception):
+    """Too much is under way already; nothing was done."""
+
+
+class TransferRefused(Exception):
+    """Leadership cannot go there; the message says why."""
+
+
+class Raft:
+    """One server of the cluster. Outside, look at `server` but never change it."""
+
+    def __init__(
+        self,
+        name: str,
+        recovered: Recovered,
+        settings: Settings,
+        random: Random,
+        encode: Encode,
+        *,
+        now: float,
+        commit_index: int = 0,
+    ) -> None:
+        """`commit_index`: known to be committed, because the state machine has applied it."""
+        self.server = Server(name, recovered, settings, random, encode, commit_index)
+        self.server.reset_election_deadline(now)
+        self._now = now
+        self._next_ticket = 1
+
+    # ---- calls in
+
+    def receive(self, now: float, sender: str, message: Message) -> None:
+        """A message from a peer. Every request is answered exactly once, in this or a later
+        update; `chunk_written` answers an InstallSnapshotRequest."""
+        self._now = now
+        server = self.server
+        match message:
+            case AppendEntriesRequest():
+                append_entries.handle_request(server, now, sender, message)
+            case AppendEntriesResponse():
+                append_entries.handle_response(server, now, sender, message)
+            case RequestVoteRequest():
+                request_vote.handle_request(server, now, sender, message)
+            case RequestVoteResponse():
+                request_vote.handle_response(server, now, sender, message)
+            case InstallSnapshotRequest():
+                install_snapshot.handle_request(server, now, sender, message)
+            case InstallSnapshotResponse():
+                install_snapshot.handle_response(server, now, sender, message)
+            case TimeoutNowRequest():
+                timeout_now.handle_request(server, now, sender, message)
+            case TimeoutNowResponse():
+                timeout_now.handle_response(server, now, message)
+            case _:
+                assert_never(message)
+
+    def unanswered(self, now: float, peer: str, request_id: int) -> None:
+        """A request to `peer` got no answer: it, or its answer, was lost. Whoever sends must end
+        every request with a response or with this."""
+        self._now = now
+        append_entries.unanswered(self.server, peer, request_id)
+
+    def timed_out(self, now: float) -> None:
+        """The deadline of the last update has passed; harmless if it has not."""
+        self._now = now
+        timeouts.timed_out(self.server, now)
+
+    def propose(self, now: float, payloads: Sequence[bytes]) -> tuple[int, int]:
+        """Append commands to the log: the index of the first and the term of all. They are
+        committed when an update's commit_index reaches them in that same term.
+
+        Raises NotLeader, Busy.
+        """
+        self._now = now
+        server = self._leading("hands leadership over")
+        if server.uncommitted_bytes > server.settings.max_uncommitted_bytes:
+            raise Busy(f"{server.uncommitted_bytes} bytes wait to be committed")
+        first_index = server.log.last_index + 1
+        for payload in payloads:
+            append_entries.append(server, EntryType.COMMAND, payload)
+        return first_index, server.current_term
+
+    def read_index(self, now: float) -> int:
+        """Ask for a linearizable read; its ticket comes back in an update's `reads`.
+
+        Raises NotLeader, Busy.
+        """
+        self._now = now
+        server = self._leading(None)
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        read_index.ask(server, ticket)
+        return ticket
+
+    def transfer_leadership(
+        self, now: float, target: str | None = None, *, resign: bool = False
+    ) -> str:
+        """Hand leadership to `target`, or to the follower with the longest log; returns its name.
+
+        With `resign` this server steps down at the deadline even if nobody took over.
+        Raises NotLeader, Busy, TransferRefused.
+        """
+        self._now = now
+        server = self._leading("already hands leadership over")
+        if target is None:
+            target = self._best_successor(now)
+        if target == server.name:
+            raise TransferRefused(f"{target} already leads")
+        if target not in server.configuration.voters:
+            raise TransferRefused(f"{target} is no voter")
+        server.transfer = Transfer(target, now + server.settings.election_timeout[0], resign=resign)
+        server.note(f"hands leadership of term {server.current_term} to {target}", "info")
+        return target
+
+    def set_may_lead(self, now: float, may_lead: bool) -> None:
+        """False while this server's disk takes no writes: it does not campaign, and gives up
+        leadership, to the best follower if there is one in time."""
+        self._now = now
+        server = self.server
+        server.may_lead = may_lead
+        if may_lead or server.role is not Role.LEADER or server.transfer is not None:
+            return
+        try:
+            self.transfer_leadership(now, resign=True)
+        except TransferRefused:
+            server.note("has nobody to hand leadership to", "warning")
+            become_follower(server, now, server.current_term, None)
+
+    def snapshot_taken(self, now: float, metadata: SnapshotMetadata, compact_index: int) -> None:
+        """A snapshot is durable; the log up to `compact_index` may go (paper section 7)."""
+        self._now = now
+        server = self.server
+        assert compact_index <= metadata.last_included_index <= server.commit_index
+        server.snapshot = metadata
+        server.log.compact(compact_index)
+        later = [pair for pair in server.configurations if pair[0] > metadata.last_included_index]
+        server.configurations = [
+            (metadata.last_included_index, metadata.configuration),
+            *later,
+        ]
+
+    def persisted(self, now: float, update: Update) -> None:
+        """Everything an update wanted durable is; updates are saved in their order."""
+        self._now = now
+        server = self.server
+        if update.snapshot_to_install is not None:
+            installed = update.snapshot_to_install.last_included_index
+            server.persisted_index = max(server.persisted_index, installed)
+        if update.entries:
+            last = update.entries[-1]
+            if server.log.term(last.index) == last.term:
+                server.persisted_index = max(server.persisted_index, last.index)
+        if update.hard_state is not None:
+            server.persisted_hard_state = update.hard_state
+            own_vote = update.hard_state == server.hard_state
+            if own_vote and server.role is Role.CANDIDATE and server.voted_for == server.name:
+                request_vote.own_vote_saved(server, now)
+
+    def entries_read(self, now: float, peer: str, entries: Sequence[Entry]) -> None:
+        """The answer to an update's `entries_wanted`; empty if they could not be read."""
+        self._now = now
+        append_entries.entries_read(self.server, now, peer, tuple(entries))
+
+    def chunk_written(
+        self, now: float, sender: str, request: InstallSnapshotRequest, next_offset: int
+    ) -> None:
+        """The answer to an update's `snapshot_chunks`: the first `next_offset` bytes are here."""
+        self._now = now
+        install_snapshot.chunk_written(self.server, now, sender, request, next_offset)
+
+    # ---- the one way out
+
+    def take_update(self) -> Update:
+        """What has changed since the last one."""
+        server = self.server
+        if server.role is Role.LEADER:
+            self._lead()
+        hard_state = server.hard_state
+        entries: tuple[Entry, ...] = ()
+        if server.given_index < server.log.last_index:
+            unsaved = server.log.slice(server.given_index + 1, 2**62)
+            assert unsaved is not None, "what is not saved is in memory"
+            entries = unsaved
+        update = Update(
+            tuple(server.messages),
+            hard_state if hard_state != server.given_hard_state else None,
+            server.snapshot_to_install,
+            entries,
+            tuple(server.messages_after_save),
+            min(server.commit_index, server.persisted_index),
+            tuple(server.reads_ready),
+            tuple(server.entries_wanted),
+            tuple(server.snapshot_chunks),
+            timeouts.next_deadline(server),
+            tuple(server.notes),
+        )
+        server.given_hard_state = hard_state
+        server.given_index = server.log.last_index
+        server.snapshot_to_install = None
+        for growing in (
+            server.messages,
+            server.messages_after_save,
+            server.reads_ready,
+            server.entries_wanted,
+            server.snapshot_chunks,
+            server.notes,
+        ):
+            growing.clear()
+        server.log.evict(
+            min(server.commit_index, server.persisted_index), server.settings.tail_bytes
+        )
+        return update
+
+    def has_quorum(self, now: float) -> bool:
+        """Leading, and a majority has answered within the last election timeout."""
+        return append_entries.has_quorum(self.server, now)
+
+    # ---- inside
+
+    def _lead(self) -> None:
+        """Rules for leaders (Figure 2), once for all that has come in."""
+        server, now = self.server, self._now
+        append_entries.advance_commit_index(server)
+        read_index.confirm(server)
+        timeout_now.continue_transfer(server)
+        for peer, progress in server.progress.items():
+            if progress.mode is not Mode.SNAPSHOT:
+                append_entries.send_entries(server, now, peer, progress)
+            if progress.mode is Mode.SNAPSHOT:
+                install_snapshot.send_chunk(server, now, peer, progress)
+        read_index.send_round(server, now)
+
+    def _leading(self, transfer_note: str | None) -> Server:
+        server = self.server
+        if server.role is not Role.LEADER:
+            raise NotLeader(server.leader)
+        if transfer_note is not None and server.transfer is not None:
+            raise Busy(f"{server.name} {transfer_note} to {server.transfer.target}")
+        return server
+
+    def _best_successor(self, now: float) -> str:
+        server = self.server
+        oldest = now - server.settings.election_timeout[0]
+        candidates = [
+            (progress.match_index, peer)
+            for peer, progress in server.progress.items()
+            if peer in server.configuration.voters and progress.last_contact >= oldest
+        ]
+        if not candidates:
+            raise TransferRefused("no other voter has answered lately")
+        return max(candidates)[1]

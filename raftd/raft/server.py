@@ -1,0 +1,164 @@
+"""One server: Figure 2's state, persistent and volatile, and the update that is growing.
+
+The modules named after the RPCs work on it; `raft.Raft` is the only way in from outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from random import Random
+
+from raftd.raft.configuration import Configuration
+from raftd.raft.log import Entry, EntryType, Log
+from raftd.raft.messages import Message, Request, Response
+from raftd.raft.progress import Progress
+from raftd.raft.state import HardState, Recovered, Role, Settings, SnapshotMetadata
+from raftd.raft.update import EntriesWanted, Note, Outgoing, ReadReady, SnapshotChunk
+
+Encode = Callable[[int, int, EntryType, bytes], bytes]
+"""Makes the record of (index, term, type, payload)."""
+
+
+class PendingRead:
+    """A ReadIndex request: `index` is what must be applied, `required_id` the first request whose
+    answer proves that we still led after it was asked; None: its round has not left yet."""
+
+    __slots__ = ("index", "required_id", "ticket")
+
+    def __init__(self, ticket: int, index: int) -> None:
+        self.ticket = ticket
+        self.index = index
+        self.required_id: int | None = None
+
+
+class Transfer:
+    """A leadership transfer under way (thesis 3.10); until `deadline` no proposals are taken."""
+
+    __slots__ = ("deadline", "resign", "sent", "target")
+
+    def __init__(self, target: str, deadline: float, *, resign: bool) -> None:
+        self.target = target
+        self.deadline = deadline
+        self.resign = resign
+        self.sent = False
+
+
+class Server:
+    """All of a server's state. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        name: str,
+        recovered: Recovered,
+        settings: Settings,
+        random: Random,
+        encode: Encode,
+        commit_index: int,
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.random = random
+        self.encode = encode
+        # persistent
+        self.current_term = recovered.hard_state.current_term
+        self.voted_for = recovered.hard_state.voted_for
+        self.snapshot = recovered.snapshot
+        first = recovered.term_runs[0][0] if recovered.term_runs else recovered.last_index + 1
+        base_is_snapshot = first - 1 == recovered.snapshot.last_included_index
+        self.log = Log(
+            first - 1,
+            recovered.snapshot.last_included_term if base_is_snapshot else None,
+            recovered.last_index,
+            recovered.term_runs,
+            recovered.tail,
+        )
+        self.configurations: list[tuple[int, Configuration]] = [
+            (recovered.snapshot.last_included_index, recovered.snapshot.configuration),
+            *recovered.configurations,
+        ]
+        # what is durable of it
+        self.persisted_hard_state = recovered.hard_state
+        self.persisted_index = recovered.last_index
+        # volatile
+        self.role = Role.FOLLOWER
+        self.leader: str | None = None
+        self.commit_index = max(commit_index, recovered.snapshot.last_included_index)
+        self.last_leader_contact = -math.inf
+        self.election_deadline = -math.inf
+        self.may_lead = True
+        # candidates
+        self.votes: dict[str, bool] = {}
+        # leaders
+        self.progress: dict[str, Progress] = {}
+        self.term_start_index = 0
+        self.uncommitted_bytes = 0
+        self.heartbeat_deadline = math.inf
+        self.quorum_deadline = math.inf
+        self.reads: list[PendingRead] = []
+        self.transfer: Transfer | None = None
+        self.next_request_id = 1
+        # the update that is growing
+        self.given_index = recovered.last_index
+        self.given_hard_state = recovered.hard_state
+        self.messages: list[Outgoing] = []
+        self.messages_after_save: list[Outgoing] = []
+        self.snapshot_to_install: SnapshotMetadata | None = None
+        self.reads_ready: list[ReadReady] = []
+        self.entries_wanted: list[EntriesWanted] = []
+        self.snapshot_chunks: list[SnapshotChunk] = []
+        self.notes: list[Note] = []
+
+    @property
+    def hard_state(self) -> HardState:
+        return HardState(self.current_term, self.voted_for)
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in the log, committed or not (paper section 6)."""
+        return self.configurations[-1][1]
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return tuple(name for name in self.configuration.members if name != self.name)
+
+    def new_request_id(self) -> int:
+        self.next_request_id += 1
+        return self.next_request_id - 1
+
+    def send(self, to: str, message: Message) -> None:
+        """Only for what speaks of nothing that is not durable yet, or a leader's AppendEntries."""
+        self.messages.append(Outgoing(to, message))
+
+    def send_after_save(self, to: str, message: Request) -> None:
+        self.messages_after_save.append(Outgoing(to, message))
+
+    def respond(self, to: str, response: Response, *, match_index: int = 0) -> None:
+        """Answer a request. Paper 5.1/Figure 2: persistent state is "updated on stable storage
+        before responding to RPCs", so an answer waits while it speaks of what is not durable."""
+        durable = (
+            self.persisted_hard_state == self.hard_state and match_index <= self.persisted_index
+        )
+        (self.messages if durable else self.messages_after_save).append(Outgoing(to, response))
+
+    def note(self, text: str, level: str = "debug") -> None:
+        self.notes.append(Note(level, f"{self.name} {text}"))
+
+    def append(self, entry: Entry) -> None:
+        self.log.append(entry)
+        if entry.configuration is not None:
+            self.configurations.append((entry.index, entry.configuration))
+
+    def truncate_from(self, index: int) -> None:
+        """Paper 5.3: delete a conflicting entry and all that follow; section 6: a configuration
+        entry that goes takes its configuration with it."""
+        assert index > self.commit_index, "committed entries are never truncated"
+        self.log.truncate_from(index)
+        self.given_index = min(self.given_index, index - 1)
+        self.persisted_index = min(self.persisted_index, index - 1)
+        while self.configurations[-1][0] >= index:
+            self.configurations.pop()
+
+    def reset_election_deadline(self, now: float) -> None:
+        """Paper 5.2: "election timeouts are chosen randomly from a fixed interval"."""
+        self.election_deadline = now + self.random.uniform(*self.settings.election_timeout)

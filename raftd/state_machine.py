@@ -1,0 +1,82 @@
+"""What raftd replicates: a state machine's interface, and the command that carries an action to it.
+
+A state machine is deterministic: the same entries in the same order give the same state and the
+same results on every node. It is a view of snapshot and log and may be thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True):
+    """The payload of a COMMAND entry: who asked (a uid, on a node), and the state machine's bytes."""
+
+    uid: int
+    node: str
+    body: bytes
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """One committed entry as a state machine sees it; `body` None: there is nothing to do."""
+
+    index: int
+    term: int
+    time_ms: int
+    body: bytes | None
+
+
+class StateMachine(Protocol):
+    """Called from worker threads: `apply`, `snapshot` and `restore` never at the same time as each
+    other except that `snapshot` may run beside `apply`; `read` beside anything."""
+
+    @property
+    def last_applied(self) -> int:
+        """The index of the last entry applied; 0 for none. Kept together with the state."""
+        ...
+
+    def apply(self, batch: Sequence[Committed]) -> list[bytes]:
+        """Apply entries in order, all in one step, and return one result for each.
+
+        Indexes are contiguous and start at last_applied + 1. A body that makes no sense is the
+        client's mistake: its result says so, nothing is raised.
+        """
+        ...
+
+    def read(self, query: bytes) -> bytes:
+        """Answer a query from the state as it is now; sees a whole number of batches."""
+        ...
+
+    def snapshot(self, path: Path) -> int:
+        """Write a consistent copy of the state to `path` and return the index it stands for.
+
+        `path` does not exist yet; the caller makes it durable."""
+        ...
+
+    def restore(self, path: Path) -> None:
+        """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
+        ...
+
+    def describe(self, body: bytes) -> str:
+        """One command in a few words for people: what would it do?"""
+        ...
+
+    def close(self) -> None:
+        """Release everything. The state may be opened again."""
+        ...
+
+
+_command_decoder = msgspec.msgpack.Decoder(Command)
+
+
+def encode_command(command: Command) -> bytes:
+    return msgspec.msgpack.encode(command)
+
+
+def decode_command(payload: bytes) -> Command:
+    """Raises msgspec.DecodeError if `payload` is no command."""
+    return _command_decoder.decode(payload)
