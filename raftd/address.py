@@ -72,7 +72,9 @@ def _host(text: str) -> str:
         raise AddressError(f"an IPv6 address stands in brackets; {_EXAMPLE}")
     if not _HOST_NAME.fullmatch(text) or len(text) > 253:
         raise AddressError(f"the host is neither a name nor an IP address; {_EXAMPLE}")
-    if text.rstrip(".").rpartition(".")[2].isdigit():  # a last label of digits: IPv4 (RFC 1123, 2.1)
+    if (
+        text.rstrip(".").rpartition(".")[2].isdigit()
+    ):  # a last label of digits: IPv4 (RFC 1123, 2.1)
         try:
             return str(ipaddress.IPv4Address(text))
         except ValueError:

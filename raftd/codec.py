@@ -23,12 +23,12 @@ from typing import Annotated, Literal
 import msgspec
 
 from raftd import record
-from raftd.raft import messages
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
 from raftd.raft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
+    Counter,
     InstallSnapshotRequest,
     InstallSnapshotResponse,
     Message,
@@ -42,11 +42,6 @@ VERSION = 1
 MAGIC = b"RAFT"
 ID_BYTES = 16
 _PREFIX = struct.Struct("<4sBI")
-
-# msgspec takes no bound that is not an int64 itself, so `lt=2**63` makes no decoder; the messages'
-# annotations are looked up when the decoder below is built, and find this one.
-Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-vars(messages)["Counter"] = Counter
 
 # \Z, not $: a dollar sign lets a final newline through.
 _NAME = r"^[A-Za-z0-9._-]{1,63}\Z"
@@ -62,7 +57,7 @@ class DecodeError(ValueError):
         self.reason = reason
 
 
-class VersionMismatch(DecodeError):  # noqa: N818 - says what is, not that it is an error
+class VersionMismatch(DecodeError):
     """The sender speaks another version of this protocol."""
 
     def __init__(self, theirs: int) -> None:
@@ -154,7 +149,11 @@ ClientMessage = (
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """A message with its sender (name, id and life of its data directory) and its recipient."""
+    """A message with its sender (name, id and life of its data directory) and its recipient.
+
+    `recipient_id` is the id the sender knows the recipient by, empty before they first met: a node
+    whose data directory was wiped finds out from it.
+    """
 
     cluster_id: bytes
     sender: str
@@ -162,6 +161,7 @@ class Envelope(msgspec.Struct, frozen=True):
     incarnation: int
     recipient: str
     message: Message | ClientMessage
+    recipient_id: bytes = b""
 
 
 class _AppendEntries(msgspec.Struct, frozen=True, tag="append?"):
@@ -194,6 +194,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incarnation: Counter
     recipient: Name
     message: _HeaderMessage
+    recipient_id: Annotated[bytes, msgspec.Meta(max_length=ID_BYTES)] = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -299,6 +300,7 @@ def _header(envelope: Envelope, message: _HeaderMessage) -> _Header:
         envelope.incarnation,
         envelope.recipient,
         message,
+        envelope.recipient_id,
     )
 
 
@@ -310,6 +312,7 @@ def _envelope(header: _Header, message: Message | ClientMessage) -> Envelope:
         header.incarnation,
         header.recipient,
         message,
+        header.recipient_id,
     )
 
 

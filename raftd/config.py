@@ -1,35 +1,33 @@
 """The configuration of one node: a TOML file, read as a whole, with every problem said at once.
 
-One way in, `load`; one way out, a `Config` in which everything fits together. A `Config` was checked
-without looking at the network or the data directory. etc/raftd.toml describes each setting.
+One way in, `load`; one way out, a `Config` in which everything fits together. Neither the network
+nor the data directory is looked at. etc/raftd.toml describes each setting; raftd.settings has the
+checks of single values.
 """
 
 from __future__ import annotations
 
 import difflib
-import grp
 import hashlib
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from raftd import address, logs, places
+from raftd import address, places, settings
+from raftd.settings import Wrong, show
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_FILE_BYTES = 64 << 10
-MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, one of them the end
-ENTRY_OVERHEAD_BYTES = 4 << 10  # more than a command of entry_bytes grows by on its way into a segment
-KiB, MiB, GiB = 1 << 10, 1 << 20, 1 << 30
+ENTRY_OVERHEAD_BYTES = 4 << 10  # more than a command grows by on its way into a segment
 
 
 class ConfigError(Exception):
-    """The file cannot be used. `problems`: one line each, "FILE: KEY: what is wrong; what to do"."""
+    """The file cannot be used. `problems`: lines like "FILE: KEY: what is wrong; what to do"."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -37,27 +35,27 @@ class ConfigError(Exception):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """How much of everything. Sizes in bytes."""
+    """How much of everything; sizes in bytes. etc/raftd.toml says what each is for."""
 
-    entry_bytes: int = 1 * MiB
-    append_bytes: int = 1 * MiB
+    entry_bytes: int = 1 << 20
+    append_bytes: int = 1 << 20
     in_flight: int = 2
-    uncommitted_bytes: int = 64 * MiB
-    log_memory_bytes: int = 32 * MiB
-    segment_bytes: int = 64 * MiB
-    snapshot_log_bytes: int = 256 * MiB
+    uncommitted_bytes: int = 64 << 20
+    log_memory_bytes: int = 32 << 20
+    segment_bytes: int = 64 << 20
+    snapshot_log_bytes: int = 256 << 20
     connections: int = 1024
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node is told. Addresses are URLs as `raftd.address` writes them; paths are absolute."""
+    """What a node is told. Addresses are spelled as `raftd.address` does; paths are absolute."""
 
     name: str
     data_dir: Path
     listen: str
     advertise: str
     members: dict[str, str]
-    """the initial members, name -> address; counts only when the data directory is made"""
+    """the initial members, name -> address; they count only when the data directory is made"""
     cluster: str = ""
     election_timeout_ms: tuple[int, int] = (1000, 2000)
     heartbeat_interval_ms: int = 100
@@ -74,149 +72,28 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(path: Path) -> Config:
     """Read and check the file at `path`. Raises ConfigError."""
-    return _Reading(Path(os.path.abspath(path))).config()  # noqa: PTH100 - no links resolved
+    return _Reading(Path(os.path.abspath(path))).config()  # noqa: PTH100 - links stay
 
 
 def cluster_id(config: Config) -> bytes:
-    """16 bytes that a cluster's messages and files carry: the label and the initial members."""
+    """16 bytes that a cluster's messages and files carry: from its label and initial members."""
     members = sorted(f"{name}={url}" for name, url in config.members.items())
     return hashlib.sha256("\n".join([config.cluster, *members]).encode()).digest()[:16]
 
 
-class _Wrong(ValueError):
-    """A value that cannot stand; the message says what is wrong and what to do."""
-
-
-def _integer(low: int, high: int) -> Callable[[object], int]:
-    def check(value: object) -> int:
-        if type(value) is not int:  # a bool is an int to isinstance
-            raise _Wrong(f"{_show(value)} is not an integer; write one from {low} to {high}")
-        if not low <= value <= high:
-            raise _Wrong(f"{_show(value)} is out of range; write a number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise _Wrong(f"{_show(value)} is not a string; write it in quotes")
-    if not value.isprintable():
-        raise _Wrong(f"{_show(value)} has characters that cannot be printed; leave them out")
-    return value
-
-
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _Wrong(f"{_show(value)} is neither true nor false; write one of them, without quotes")
-    return value
-
-
-def _name(value: object) -> str:
-    name = _text(value)
-    if not NAME.fullmatch(name) or name in {".", ".."}:
-        raise _Wrong(f"{_show(name)} is no name; use 1 to 63 of A-Z a-z 0-9 . _ -")
-    return name
-
-
-def _label(value: object) -> str:
-    label = _text(value)
-    if len(label) > 255:
-        raise _Wrong(f"{len(label)} characters are too many; write at most 255")
-    return label
-
-
-def _path(value: object) -> Path:
-    path = _text(value)
-    if not path.startswith("/"):
-        raise _Wrong(f"{_show(path)} is not an absolute path; begin it with /")
-    return Path(os.path.normpath(path))
-
-
-def _socket(value: object) -> Path:
-    path = _path(value)
-    size = len(os.fsencode(path))
-    if size > MAX_SOCKET_PATH_BYTES:
-        raise _Wrong(
-            f"{_show(str(path))} has {size} bytes, a socket's path at most {MAX_SOCKET_PATH_BYTES}; "
-            "choose a shorter one"
-        )
-    return path
-
-
-def _group(value: object) -> str | None:
-    group = _text(value)
-    try:
-        return grp.getgrnam(group).gr_name if group else None
-    except KeyError:
-        raise _Wrong(f"no group {_show(group)} on this host; create it or name another") from None
-
-
-def _log(value: object) -> str:
-    try:
-        logs.parse(_text(value))
-    except logs.LogSpecError as error:
-        raise _Wrong(str(error)) from None
-    return _text(value)
-
-
-def _url(value: object) -> str:
-    try:
-        return str(address.parse(_text(value)))
-    except address.AddressError as error:
-        raise _Wrong(f"{_show(value)}: {error}") from None
-
-
-def _dialable(value: object) -> str:
-    url = _url(value)
-    if address.parse(url).is_wildcard:
-        raise _Wrong(f"{url} is every address, nobody can dial it; write the one that peers use")
-    return url
-
-
-def _range(value: object) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise _Wrong(f"{_show(value)} is no range; write two integers, as in [1000, 2000]")
-    low, high = (_integer(10, 600_000)(end) for end in value)
-    if low >= high:
-        raise _Wrong(f"[{low}, {high}] does not ascend; write the smaller number first, then a larger")
-    return low, high
-
-
-_SETTINGS: dict[str, Callable[[object], object]] = {
-    "name": _name,
-    "data_dir": _path,
-    "listen": _url,
-    "advertise": _dialable,
-    "cluster": _label,
-    "election_timeout_ms": _range,
-    "heartbeat_interval_ms": _integer(1, 60_000),
-    "log": _log,
-    "socket": _socket,
-    "socket_group": _group,
-    "allow_plaintext": _truth,
-}
-_LIMITS: dict[str, Callable[[object], object]] = {
-    "entry_bytes": _integer(1 * KiB, 32 * MiB),
-    "append_bytes": _integer(16 * KiB, 32 * MiB),
-    "in_flight": _integer(1, 64),
-    "uncommitted_bytes": _integer(64 * KiB, 4 * GiB),
-    "log_memory_bytes": _integer(64 * KiB, 16 * GiB),
-    "segment_bytes": _integer(64 * KiB, 1 * GiB),
-    "snapshot_log_bytes": _integer(64 * KiB, 1024 * GiB),
-    "connections": _integer(1, 65_536),
-}
 _TABLES = ("members", "limits")
-_FITS = (  # (the smaller limit, what it grows by, the larger limit, why)
+_FITS = (  # the smaller limit, what comes on top, the larger limit, why
     ("entry_bytes", ENTRY_OVERHEAD_BYTES, "segment_bytes", "an entry must fit into a segment"),
-    ("entry_bytes", ENTRY_OVERHEAD_BYTES, "uncommitted_bytes", "else the largest is always refused"),
-    ("append_bytes", 0, "log_memory_bytes", "else followers are fed from disk"),
+    ("entry_bytes", ENTRY_OVERHEAD_BYTES, "uncommitted_bytes", "else no large entry gets in"),
+    ("append_bytes", 0, "log_memory_bytes", "else followers are fed from the disk"),
     ("segment_bytes", 0, "snapshot_log_bytes", "a snapshot frees whole segments only"),
 )
+_TABLE_HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY = re.compile(r"""\s*("[^"]*"|'[^']*'|[A-Za-z0-9_.-]+)\s*=""")
 
 
 class _Reading:
-    """One reading of one file. A value with a problem is missing from what is checked after it."""
+    """One reading of one file. A value with a problem is left out of the checks that follow."""
 
     def __init__(self, source: Path) -> None:
         self._source = source
@@ -224,22 +101,216 @@ class _Reading:
         self._warnings: list[str] = []
 
     def config(self) -> Config:
-        tables = self._decode(self._content())
-        top = {key: value for key, value in tables.items() if key not in _TABLES}
-        values: dict[str, Any] = {"name": self._source.stem}
-        values |= self._checked("", top, _SETTINGS, values)
-        if "members" in tables:
-            values |= self._members(self._table(tables, "members"))
-        else:
-            self._problem(
-                "members", 'missing; list all nodes, as in [members] node1 = "tcp://192.0.2.1:7001"'
-            )
-        limits = self._limits(self._table(tables, "limits"))
-        self._place(values, given=top)
+        top = self._decode(self._content())
+        declared, limited = top.pop("members", None), top.pop("limits", {})
+        top.setdefault("name", self._source.stem)
+        values = self._checked("", top, settings.SETTINGS, _defaults(Config))
+        members = self._members(declared)
+        limits = self._limits(limited)
         self._check_times(values)
-        self._check_addresses(values)
+        if "name" in values:
+            self._check_membership(values["name"], declared)
+            self._add_places(values["name"], values, top)
+            self._add_addresses(values["name"], values, members)
         if self._problems:
             raise ConfigError(self._problems)
         return Config(
-            **values, limits=limits, source=self._source, warnings=tuple(self._warnings)
+            **values,
+            members=members,
+            limits=Limits(**limits),
+            source=self._source,
+            warnings=tuple(self._warnings),
         )
+
+    def _line(self, key: str, text: str) -> str:
+        plain = key if key.isprintable() and len(key) <= 100 else show(key)
+        return f"{self._source}: {plain}: {text}"
+
+    def _problem(self, key: str, text: str) -> None:
+        self._problems.append(self._line(key, text))
+
+    def _warn(self, key: str, text: str) -> None:
+        self._warnings.append(self._line(key, text))
+
+    def _unusable(self, text: str) -> ConfigError:
+        return ConfigError([f"{self._source}: {text}"])
+
+    def _content(self) -> str:
+        try:
+            if not stat.S_ISREG(self._source.stat().st_mode):  # opening a FIFO would wait for ever
+                raise self._unusable("is not a regular file; name the TOML file itself")
+            with self._source.open("rb") as file:
+                content = file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            raise self._unusable(
+                f"cannot be read ({error.strerror}); check the path and its permissions"
+            ) from error
+        if len(content) > MAX_FILE_BYTES:
+            raise self._unusable(f"has over {MAX_FILE_BYTES} bytes; is it a configuration?")
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self._unusable(f"is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+
+    def _decode(self, text: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(text)
+        except RecursionError:
+            raise self._unusable("is nested too deeply; two levels are enough") from None
+        except ValueError as error:
+            twice = _given_twice(text)
+            if twice:
+                key, first, second = twice
+                raise ConfigError(
+                    [self._line(key, f"given twice, in lines {first} and {second}; keep one")]
+                ) from None
+            raise self._unusable(f"is not TOML: {error}; mend it there") from None
+
+    def _checked(
+        self,
+        prefix: str,
+        table: Mapping[str, object],
+        checks: Mapping[str, settings.Check],
+        defaults: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        values = dict(defaults)
+        for key, value in table.items():
+            if key not in checks:
+                self._problem(prefix + key, _unknown(key, checks))
+                continue
+            try:
+                values[key] = checks[key](value)
+            except Wrong as wrong:
+                self._problem(prefix + key, str(wrong))
+                values.pop(key, None)
+        return values
+
+    def _limits(self, table: object) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._problem("limits", "is not a table; write [limits] on a line of its own")
+            return {}
+        limits = self._checked("limits.", table, settings.LIMITS, _defaults(Limits))
+        for small, extra, large, why in _FITS:
+            if {small, large} <= limits.keys() and limits[small] + extra > limits[large]:
+                self._problem(
+                    f"limits.{large}",
+                    f"{limits[large]} is too small for {small} = {limits[small]} ({why}); "
+                    f"make it {limits[small] + extra} or more",
+                )
+        return limits
+
+    def _members(self, table: object) -> dict[str, str]:
+        if not isinstance(table, dict) or not table:
+            example = '[members] on one line and node1 = "tcp://192.0.2.1:7001" on the next'
+            self._problem("members", f"no members are given; write {example}, for all nodes")
+            return {}
+        members: dict[str, str] = {}
+        for key, value in table.items():
+            try:
+                member, url = settings.name(key), settings.dialable_url(value)
+            except Wrong as wrong:
+                text = _unknown(key, {}) if key in settings.SETTINGS else str(wrong)
+                if isinstance(value, dict):
+                    text = 'is a table; a name with a dot is written in quotes, "node.1" = ...'
+                self._problem(f"members.{key}", text)
+                continue
+            twin = next((name for name, other in members.items() if other == url), None)
+            if twin is not None:
+                self._problem(f"members.{member}", f"{url} is also the address of {twin}; mend one")
+            members[member] = url
+        if len(members) % 2 == 0 and len(members) == len(table):
+            self._warn(
+                "members",
+                f"{len(members)} nodes survive no more failures than {len(members) - 1}; "
+                "an odd number is better",
+            )
+        if len(members) > 7:
+            self._warn("members", f"{len(members)} nodes make writes slow; use 3, 5 or 7")
+        return members
+
+    def _check_membership(self, name: str, declared: object) -> None:
+        if isinstance(declared, dict) and declared and name not in declared:
+            names = show(", ".join(declared))
+            self._problem("name", f"{name} is not one of [members] ({names}); mend one of them")
+
+    def _check_times(self, values: dict[str, Any]) -> None:
+        key = "heartbeat_interval_ms"
+        if not {key, "election_timeout_ms"} <= values.keys():
+            return
+        heartbeat, shortest = values[key], values["election_timeout_ms"][0]
+        if heartbeat >= shortest:
+            self._problem(
+                key,
+                f"{heartbeat} must be below the shortest election timeout, {shortest}; "
+                f"write {max(1, shortest // 10)}, or raise election_timeout_ms",
+            )
+        elif heartbeat * 3 > shortest:
+            self._warn(
+                key,
+                f"{heartbeat} is over a third of the shortest election timeout, {shortest}: one "
+                "late heartbeat may depose a leader; lower it, or raise election_timeout_ms",
+            )
+
+    def _add_places(self, name: str, values: dict[str, Any], given: Mapping[str, object]) -> None:
+        system = places.is_system(self._source)
+        if "data_dir" not in given:
+            values["data_dir"] = places.data_directory(name, system=system)
+        if "socket" not in given:
+            try:
+                values["socket"] = settings.socket_path(str(places.socket(name, system=system)))
+            except Wrong as wrong:
+                self._problem("socket", str(wrong))
+
+    def _add_addresses(self, name: str, values: dict[str, Any], members: dict[str, str]) -> None:
+        own = members.get(name)
+        if own is None:
+            return
+        advertise = values.setdefault("advertise", own)
+        if advertise != own:
+            self._problem(
+                "advertise",
+                f"{advertise} is not {own}, which [members] gives for {name}; make them equal",
+            )
+        listen = address.parse(values.setdefault("listen", advertise))
+        if not listen.is_loopback and values.get("allow_plaintext") is False:
+            self._problem(
+                "listen",
+                f"{listen} can be reached by other hosts, and what nodes say to each other is not "
+                "encrypted; if you trust that network write allow_plaintext = true",
+            )
+        if listen.is_loopback and not address.parse(own).is_loopback:
+            self._warn("listen", f"no other host reaches {listen}; write {own}, or leave it out")
+
+
+def _defaults(struct: type[Config | Limits]) -> dict[str, Any]:
+    known = settings.SETTINGS.keys() | settings.LIMITS.keys()
+    return {
+        field.name: field.default
+        for field in msgspec.structs.fields(struct)
+        if field.name in known and field.default is not msgspec.NODEFAULT
+    }
+
+
+def _unknown(key: str, known: Mapping[str, object]) -> str:
+    """Why `key` cannot stand in a table whose keys are `known`."""
+    if key in settings.LIMITS:
+        return "is one of [limits]; move it there"
+    if key in settings.SETTINGS:
+        return "does not belong into a table; move it above the first line in brackets"
+    near = difflib.get_close_matches(key, [*known, *_TABLES], n=1)
+    return f"unknown; did you mean {near[0]}?" if near else "unknown; remove it"
+
+
+def _given_twice(text: str) -> tuple[str, int, int] | None:
+    """The first key that stands twice in one table, and where; tomllib does not say."""
+    seen: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _TABLE_HEADER.match(line):
+            table = f"{header[1]}."
+        elif match := _KEY.match(line):
+            key = table + match[1].strip("\"'")
+            if key in seen:
+                return key, seen[key], number
+            seen[key] = number
+    return None

@@ -35,7 +35,7 @@ def parse(spec: str) -> dict[str, int]:
     default: int | None = None
     levels: dict[str, int] = {}
     for part in spec.split(","):
-        module, separator, level = part.strip().rpartition("=")
+        module, separator, level = (text.strip() for text in part.rpartition("="))
         if not separator and default is not None:
             raise LogSpecError(f"{spec!r} has two general levels; write one, and module=level")
         if not separator:
@@ -69,11 +69,9 @@ def configure(spec: str, environment: Mapping[str, str] = os.environ) -> None:
 
 def _level(word: str) -> int:
     try:
-        return LEVELS[word.strip().lower()]
+        return LEVELS[word.lower()]
     except KeyError:
-        raise LogSpecError(
-            f"{word!r} is no log level; write one of {', '.join(LEVELS)}"
-        ) from None
+        raise LogSpecError(f"{word!r} is no log level; write one of {', '.join(LEVELS)}") from None
 
 
 def _module(word: str) -> str:
@@ -88,7 +86,7 @@ def _module(word: str) -> str:
 
 
 def _goes_to_journal(environment: Mapping[str, str]) -> bool:
-    """Whether stderr is the journal's stream: JOURNAL_STREAM is its device:inode (systemd.exec(5))."""
+    """Whether stderr is the journal: JOURNAL_STREAM has its device:inode (systemd.exec(5))."""
     try:
         status = os.fstat(2)
     except OSError:

@@ -1,7 +1,7 @@
 """Where a node's files are when nobody says otherwise: the system's places, or the user's own.
 
-A node is the system's when root runs it or its configuration is in /etc/raftd. Under systemd the
-directories that the unit asked for (systemd.exec(5): StateDirectory=, RuntimeDirectory=) come first.
+A node is the system's when root runs it or its configuration is in /etc/raftd. The directories
+that a systemd unit asked for come first (systemd.exec(5): StateDirectory=, RuntimeDirectory=).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a node tells about itself and about the cluster: the shapes behind `raftctl status` and `log`."""
+"""What a node tells about itself and the cluster: the shapes behind `raftctl status` and `log`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class MemberStatus(msgspec.Struct, frozen=True):
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
-    """The answer to: can it write now, who leads since when, how many more may fail, who must stay?"""
+    """The answer to: can it write now, who leads since when, how many may fail, who must stay?"""
 
     node: str
     """who was asked"""

@@ -61,6 +61,11 @@ class Log:
         return self.base_index + 1
 
     @property
+    def tail_first_index(self) -> int:
+        """The first index whose entry is in memory; last_index + 1 if there is none."""
+        return self._tail_first
+
+    @property
     def last_term(self) -> int:
         return self._runs[-1][1] if self._runs else self.base_term or 0
 

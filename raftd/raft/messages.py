@@ -15,7 +15,7 @@ import msgspec
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
 
-Counter = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class RequestVoteRequest(msgspec.Struct, frozen=True, tag="vote?"):

@@ -1,0 +1,71 @@
+# `make demo` and `make test` need python3 (3.11 or later), git and make; all else goes into .venv,
+# from the hash-pinned locks in packaging/.
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$p; break; fi; done)
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := packaging/requirements
+PIP := $(BIN)/python -I -m pip install --quiet --disable-pip-version-check --no-user
+PIP_COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	--no-config --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --pip-args=--isolated
+
+.PHONY: help demo test check fix lock clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    three nodes on this machine: write, read, kill the leader, look again'
+	@echo 'make test    all checks and all tests'
+	@echo 'make check   format, lint, types, architecture; changes nothing'
+	@echo 'make fix     format, and mend what can be mended by itself'
+	@echo 'make lock    pin the newest dependencies (network)'
+	@echo 'make clean   remove .venv and everything else that was generated'
+
+demo: $(VENV)/raftd.stamp
+	@$(BIN)/python packaging/demo.py
+
+test: check
+	$(BIN)/python -m pytest
+	@echo 'All checks and tests have passed.'
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# One after the other: a later lock obeys the earlier ones.
+lock: $(VENV)/dev.stamp
+	$(PIP_COMPILE) -o $(LOCK)-build.txt $(LOCK)-build.in
+	$(PIP_COMPILE) -c $(LOCK)-build.txt -o $(LOCK).txt pyproject.toml
+	$(PIP_COMPILE) -c $(LOCK)-build.txt -c $(LOCK).txt --extra dev -o $(LOCK)-dev.txt pyproject.toml
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment: what a node needs, then raftd itself, then what developers need.
+$(VENV)/run.stamp: $(LOCK)-build.txt $(LOCK).txt packaging/bootstrap.py
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or later here: apt install python3' >&2; exit 1; }
+	$(PYTHON) packaging/bootstrap.py $(VENV)
+	@touch $@
+
+$(VENV)/raftd.stamp: $(VENV)/run.stamp pyproject.toml raftd/__init__.py
+	@# compat: a plain .pth file, which costs no start-up time. The warnings are about that, and about
+	@# the form of the licence field that Debian 12's setuptools needs.
+	PYTHONWARNINGS=ignore $(PIP) --no-index --no-deps --no-build-isolation \
+		--config-settings editable_mode=compat -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/raftd.stamp $(LOCK)-dev.txt
+	$(PIP) --require-hashes --only-binary=:all: --no-binary=sdnotify --no-build-isolation \
+		-r $(LOCK)-dev.txt
+	@touch $@

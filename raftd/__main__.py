@@ -1,0 +1,5 @@
+"""`python -m raftd`."""
+
+from raftd.cli import main
+
+main()

@@ -1,0 +1,43 @@
+"""What the handlers need of the driver. `raftd.driver.driver.Driver` has this shape.
+
+Timeouts are in seconds. Calls that are not done raise the exceptions of raftd.driver.errors.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo
+
+
+class Applied(Protocol):
+    """A command that is in the state machine; `result` is the state machine's answer."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def result(self) -> bytes: ...
+
+
+class LogFollower(Protocol):
+    async def next(self) -> list[LogEntry]:
+        """Entries that are new, or whose state is; waits until there are some."""
+        ...
+
+
+class Driver(Protocol):
+    @property
+    def name(self) -> str:
+        """This node's."""
+        ...
+
+    async def propose(self, body: bytes, *, uid: int, timeout: float) -> Applied: ...
+    async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes: ...
+    async def transfer_leadership(self, target: str | None, *, timeout: float) -> str: ...
+    async def status(self, *, timeout: float) -> ClusterStatus: ...
+    def log_info(self) -> LogInfo: ...
+    async def log_entry(self, index: int) -> tuple[LogEntry, bytes]: ...
+    async def log_entries(self, first: int | None, count: int) -> list[LogEntry]: ...
+    def log_follower(self, first: int | None, count: int) -> LogFollower: ...

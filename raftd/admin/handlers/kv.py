@@ -1,0 +1,126 @@
+"""io.raftd.KV: base64 in JSON on the socket, commands and queries in msgpack for the driver."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from raftd.admin.handlers.call import (
+    Call,
+    Reply,
+    from_base64,
+    invalid,
+    timeout_seconds,
+    to_base64,
+)
+from raftd.admin.handlers.driver_api import Driver
+from raftd.admin.protocol import KV as INTERFACE
+from raftd.admin.protocol import CallError
+from raftd.kv import commands
+
+DEFAULT_TIMEOUT_MS = 5000
+
+
+class KV:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def put(self, call: Call, key: str, value: str, timeout_ms: int | None) -> Reply:
+        command = commands.Put(from_base64("key", key), from_base64("value", value))
+        return await self._change(call, command, timeout_ms)
+
+    async def delete(self, call: Call, key: str, timeout_ms: int | None) -> Reply:
+        return await self._change(call, commands.Delete(from_base64("key", key)), timeout_ms)
+
+    async def compare_and_set(
+        self,
+        call: Call,
+        key: str,
+        expected_revision: int | None,
+        expected_value: str | None,
+        absent: bool | None,
+        value: str | None,
+        timeout_ms: int | None,
+    ) -> Reply:
+        given = [
+            name
+            for name, present in (
+                ("expected_revision", expected_revision is not None),
+                ("expected_value", expected_value is not None),
+                ("absent", bool(absent)),
+            )
+            if present
+        ]
+        if len(given) != 1:
+            raise invalid(given[1] if given else "expected_revision")
+        if expected_revision is not None and expected_revision < 0:
+            raise invalid("expected_revision")
+        command = commands.CompareAndSet(
+            key=from_base64("key", key),
+            expected_revision=0 if absent else expected_revision,
+            expected_value=_optional("expected_value", expected_value),
+            value=_optional("value", value),
+        )
+        return await self._change(call, command, timeout_ms)
+
+    async def get(self, _: Call, key: str, stale: bool | None, timeout_ms: int | None) -> Reply:
+        query = commands.Get(from_base64("key", key))
+        found = await self._read(query, stale, timeout_ms)
+        if not found.items:
+            raise CallError(f"{INTERFACE}.NotFound", {"key": to_base64(query.key)})
+        return {"item": _item(found.items[0])}
+
+    async def range(
+        self,
+        _: Call,
+        prefix: str | None,
+        limit: int | None,
+        after: str | None,
+        stale: bool | None,
+        timeout_ms: int | None,
+    ) -> Reply:
+        if limit is not None and limit < 1:
+            raise invalid("limit")
+        query = commands.Range(
+            prefix=from_base64("prefix", prefix or ""),
+            limit=min(limit or commands.MAX_RANGE, commands.MAX_RANGE),
+            after=_optional("after", after),
+        )
+        found = await self._read(query, stale, timeout_ms)
+        return {"items": [_item(item) for item in found.items], "more": found.more}
+
+    async def _change(self, call: Call, command: commands.Command, timeout_ms: int | None) -> Reply:
+        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
+        body = commands.encode(command)
+        applied = await self._driver.propose(body, uid=call.uid, timeout=timeout)
+        result = commands.decode_result(applied.result)
+        match result:
+            case commands.Changed(revision, existed):
+                return {"revision": revision, "existed": existed}
+            case commands.CompareFailed(revision, value):
+                raise CallError(
+                    f"{INTERFACE}.CompareFailed",
+                    {"revision": revision, "value": None if value is None else to_base64(value)},
+                )
+            case commands.Invalid(reason):
+                raise CallError(f"{INTERFACE}.Refused", {"reason": reason})
+            case _:
+                assert_never(result)
+
+    async def _read(
+        self, query: commands.Query, stale: bool | None, timeout_ms: int | None
+    ) -> commands.Items:
+        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
+        answer = await self._driver.read(commands.encode(query), stale=bool(stale), timeout=timeout)
+        return commands.decode_items(answer)
+
+
+def _optional(parameter: str, text: str | None) -> bytes | None:
+    return None if text is None else from_base64(parameter, text)
+
+
+def _item(item: commands.Item) -> Reply:
+    return {
+        "key": to_base64(item.key),
+        "value": to_base64(item.value),
+        "revision": item.revision,
+    }

@@ -1,0 +1,42 @@
+"""The command line of the daemon: `raftd run`, `raftd cluster`, `raftd check-config`."""
+
+from __future__ import annotations
+
+import click
+
+from raftd import __version__
+from raftd.cli.check_config import check_config
+from raftd.cli.cluster import cluster
+from raftd.cli.run import run
+
+_EPILOG = """\b
+Exit statuses:
+  0  stopped in order
+  1  unexpected failure
+  2  bad configuration or usage
+  3  the data directory is locked by another daemon
+  4  the data directory is damaged, or of another version, node or cluster
+  5  a write or fsync failed
+  6  an address or socket is in use, or cannot be listened on
+
+\b
+Environment:
+  RAFTD_LOG  log levels, before those of the configuration: debug, or
+             info,raft=debug (modules: raft storage transport admin kv
+             driver server)
+"""
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="raftd", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A Raft consensus daemon: a replicated log and key-value store on 3 to 7 hosts."""
+
+
+cli.add_command(run)
+cli.add_command(cluster)
+cli.add_command(check_config)
+
+
+def main() -> None:
+    cli(prog_name="raftd")

@@ -1,0 +1,59 @@
+"""`raftd check-config FILE`: what a node would make of it, or everything that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from raftd import logs
+from raftd.config import Config, ConfigError, load
+
+
+@click.command("check-config", short_help="Check a configuration.")
+@click.argument("file", type=click.Path(path_type=Path))
+def check_config(file: Path) -> None:
+    """Check a configuration FILE and show what it comes to. Exit status 2 if it cannot be used."""
+    config = load_or_exit(file)
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    width = max(len(key) for key, _ in _rows(config))
+    for key, value in _rows(config):
+        click.echo(f"{key:{width}}  {value}")
+
+
+def load_or_exit(file: Path) -> Config:
+    """The configuration in `file`, with RAFTD_LOG checked as well; else say why not and exit 2."""
+    try:
+        config = load(file)
+        logs.parse(os.environ.get(logs.VARIABLE) or config.log)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(2)
+    except logs.LogSpecError as error:
+        click.echo(f"error: {logs.VARIABLE}: {error}", err=True)
+        sys.exit(2)
+    return config
+
+
+def _rows(config: Config) -> Iterator[tuple[str, object]]:
+    yield "file", config.source
+    yield "name", config.name
+    if config.cluster:
+        yield "cluster", config.cluster
+    for name, address in config.members.items():
+        yield "member", f"{name} at {address}{' (this node)' if name == config.name else ''}"
+    yield "listen", config.listen
+    yield "data_dir", config.data_dir
+    yield "socket", config.socket
+    yield "socket_group", config.socket_group or "that of the process"
+    yield "election_timeout_ms", "{} to {}".format(*config.election_timeout_ms)
+    yield "heartbeat_interval_ms", config.heartbeat_interval_ms
+    yield "log", config.log
+    for key, value in msgspec.structs.asdict(config.limits).items():
+        yield f"limits.{key}", value

@@ -1,0 +1,141 @@
+"""Carries committed entries to the state machine, in order, and answers who waits for them."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from pathlib import Path
+
+import msgspec
+import trio
+
+from raftd import record
+from raftd.driver.errors import NoQuorum, OutcomeUnknown
+from raftd.driver.offload import Offload
+from raftd.driver.waiting import Promise, Signal
+from raftd.raft.log import Entry, EntryType
+from raftd.raft.raft import Raft
+from raftd.state_machine import Committed, StateMachine, decode_command
+from raftd.storage.disk import Disk
+
+log = logging.getLogger("raftd.driver")
+
+BATCH_BYTES = 1 << 20
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What became of a command: where it stands in the log, and the state machine's answer."""
+
+    index: int
+    term: int
+    result: bytes
+
+
+class Applier:
+    """The only one who touches the state machine's `apply` and `restore`."""
+
+    def __init__(
+        self, raft: Raft, disk: Disk, state_machine: StateMachine, offload: Offload
+    ) -> None:
+        self._raft = raft
+        self._disk = disk
+        self._state_machine = state_machine
+        self._offload = offload
+        self._target = self.applied_index = state_machine.last_applied
+        self._wake = Signal()
+        self._busy = trio.Lock()
+        self._installing = False
+        self._commands: dict[int, tuple[int, Promise[Applied]]] = {}
+        self._readers: list[tuple[int, int, Promise[None]]] = []
+        self._reader_count = 0
+        self.changed = Signal()
+        """Fires whenever `applied_index` has grown."""
+
+    def advance(self, commit_index: int) -> None:
+        """Entries up to here are committed and saved."""
+        if commit_index > self._target:
+            self._target = commit_index
+            self._wake.fire()
+
+    def expect(self, index: int, term: int) -> Promise[Applied]:
+        """The answer of the entry proposed at `index` in `term`.
+
+        Fails with NoQuorum if another entry took its place: then it was never done."""
+        promise: Promise[Applied] = Promise()
+        self._commands[index] = (term, promise)
+        return promise
+
+    def forget(self, index: int) -> None:
+        """Nobody waits for that index any more."""
+        self._commands.pop(index, None)
+
+    async def wait_applied(self, index: int) -> None:
+        if index <= self.applied_index:
+            return
+        promise: Promise[None] = Promise()
+        self._reader_count += 1
+        heapq.heappush(self._readers, (index, self._reader_count, promise))
+        await promise.wait()
+
+    def expect_snapshot(self) -> None:
+        """A snapshot is about to replace the state: apply nothing until `restore`."""
+        self._installing = True
+
+    async def restore(self, path: Path, index: int) -> None:
+        """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
+        async with self._busy:
+            await self._offload(self._state_machine.restore, path)
+            self.applied_index = self._target = max(index, self._state_machine.last_applied)
+            self._installing = False
+        for waiting in [each for each in self._commands if each <= index]:
+            self._commands.pop(waiting)[1].fail(
+                OutcomeUnknown("a snapshot took the place of the log this command was in")
+            )
+        self._answer_readers()
+        self._wake.fire()
+
+    async def run(self) -> None:
+        while True:
+            while self._installing or self.applied_index >= self._target:
+                await self._wake.wait()
+            async with self._busy:
+                if not self._installing:
+                    await self._apply_some()
+
+    async def _apply_some(self) -> None:
+        entries = await self._read()
+        batch = [_committed(entry) for entry in entries]
+        results = await self._offload(self._state_machine.apply, batch)
+        self.applied_index = entries[-1].index
+        for entry, result in zip(entries, results, strict=True):
+            waiting = self._commands.pop(entry.index, None)
+            if waiting is None:
+                continue
+            term, promise = waiting
+            if term == entry.term:
+                promise.set(Applied(entry.index, term, result))
+            else:
+                promise.fail(NoQuorum("leadership was lost and another entry took its place"))
+        self._answer_readers()
+        self.changed.fire()
+
+    async def _read(self) -> list[Entry]:
+        first = self.applied_index + 1
+        entries = self._raft.server.log.slice(first, BATCH_BYTES)
+        if entries is None:
+            return await self._offload(self._disk.read, first, self._target, BATCH_BYTES)
+        return list(entries[: self._target - self.applied_index])
+
+    def _answer_readers(self) -> None:
+        while self._readers and self._readers[0][0] <= self.applied_index:
+            heapq.heappop(self._readers)[2].set(None)
+
+
+def _committed(entry: Entry) -> Committed:
+    body = None
+    if entry.type is EntryType.COMMAND:
+        try:
+            body = decode_command(record.payload(entry)).body
+        except msgspec.DecodeError:
+            log.warning("entry %d is no command this version knows; it does nothing", entry.index)
+    return Committed(entry.index, entry.term, record.time_ms(entry), body)

@@ -1,0 +1,377 @@
+"""One node, running: feeds the algorithm, and does what its updates say, in their order.
+
+Way in: `Driver` and its calls. Below it nothing awaits, locks or calls back.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+import msgspec
+import trio
+
+from raftd import record
+from raftd.codec import (
+    ForwardRequest,
+    ReadIndexRequest,
+    ReportRequest,
+    ReportResponse,
+    TransferRequest,
+)
+from raftd.driver import errors
+from raftd.driver.applier import Applied, Applier
+from raftd.driver.log_view import LogFollower, LogView
+from raftd.driver.offload import Offload, to_thread
+from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
+from raftd.driver.reads import Reads
+from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport
+from raftd.driver.saver import Saver
+from raftd.driver.snapshots import Snapshots
+from raftd.driver.status import Status
+from raftd.driver.transfers import Transfers
+from raftd.driver.waiting import Promise, Signal
+from raftd.driver.writes import Writes
+from raftd.raft.log import EntryType
+from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
+from raftd.raft.raft import Raft
+from raftd.raft.state import Role, Settings
+from raftd.raft.update import EntriesWanted, Outgoing, SnapshotChunk, Update
+from raftd.state_machine import StateMachine
+from raftd.storage.disk import DirectoryDamaged, Disk
+from raftd.transport.transport import Unreachable
+
+log = logging.getLogger("raftd.raft")
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+MAX_CALLS = 64
+"""Requests to one peer that may be without an answer; further ones count as lost."""
+
+
+class Network(Carrier, Protocol):
+    """`raftd.transport.Transport`, or a simulated one."""
+
+    async def serve(
+        self,
+        handler: Callable[[bytes], Awaitable[bytes | None]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None: ...
+
+
+class DriverSettings(msgspec.Struct, frozen=True):
+    """Sizes in bytes."""
+
+    raft: Settings
+    entry_bytes: int = 1 << 20
+    snapshot_log_bytes: int = 256 << 20
+
+
+class Driver:
+    """The calls on it may be made from any task; see raftd.driver.errors for what they raise."""
+
+    def __init__(
+        self,
+        *,
+        disk: Disk,
+        state_machine: StateMachine,
+        network: Network,
+        settings: DriverSettings,
+        dice: random.Random,
+        addresses: Mapping[str, str] | None = None,
+        offload: Offload = to_thread,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`addresses` of members count more than those in the log's configuration."""
+        self.name = disk.identity.name
+        self._addresses = dict(addresses or {})
+        self._network = network
+        self._settings = settings
+        self._disk = disk
+        self._offload = offload
+        self._disk_lock = trio.Lock()
+
+        def encode(index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
+            return record.encode(index, term, entry_type, payload, int(wall_clock() * 1000))
+
+        self.raft = raft = Raft(
+            self.name,
+            disk.recovered,
+            settings.raft,
+            dice,
+            encode,
+            now=trio.current_time(),
+            commit_index=state_machine.last_applied,
+        )
+        self._wake = trio.Event()
+        self._deadline = -math.inf
+        self._answers: dict[tuple[str, int], Promise[Response]] = {}
+        self._calls: dict[str, int] = {}
+        self._view: tuple[object, ...] = ()
+        self.changed = Signal()
+        """Fires when role, leader or term have changed, or a transfer began or ended."""
+        self.peers = Peers(network, disk, offload)
+        self.applier = Applier(raft, disk, state_machine, offload)
+        self.snapshots = Snapshots(
+            raft,
+            disk,
+            self._disk_lock,
+            state_machine,
+            self.applier,
+            offload,
+            settings.snapshot_log_bytes,
+        )
+        self.saver = Saver(
+            disk,
+            self._disk_lock,
+            offload,
+            self._saved,
+            self.snapshots.install,
+            self._disk_changed,
+            stall_limit=settings.raft.election_timeout[1],
+        )
+        self.writes = Writes(
+            raft,
+            self.applier,
+            self.peers,
+            self.kick,
+            self.changed,
+            entry_bytes=settings.entry_bytes,
+            forward_bytes=settings.raft.max_append_bytes,
+            queue_bytes=settings.raft.max_uncommitted_bytes,
+        )
+        round_timeout = settings.raft.election_timeout[0]
+        self.reads = Reads(
+            raft,
+            self.applier,
+            self.peers,
+            state_machine,
+            offload,
+            self.kick,
+            self.changed,
+            round_timeout,
+        )
+        self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
+        self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
+        self.status_view = Status(
+            raft, disk, self.applier, self.peers, lambda: self.saver.problem, wall_clock
+        )
+
+    # ---- calls
+
+    async def propose(self, body: bytes, *, uid: int, timeout: float) -> Applied:
+        """Carry a command to the state machine of every node; its answer here."""
+        return await self.writes.propose(body, uid=uid, timeout=timeout)
+
+    async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes:
+        """Ask the state machine; linearizable unless `stale`."""
+        return await self.reads.read(query, stale=stale, timeout=timeout)
+
+    async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
+        """Hand leadership over; the new leader's name."""
+        return await self.transfers.transfer(target, timeout=timeout)
+
+    async def status(self, *, timeout: float) -> ClusterStatus:
+        return await self.status_view.cluster(timeout=timeout)
+
+    def report(self) -> NodeReport:
+        return self.status_view.report()
+
+    def log_info(self) -> LogInfo:
+        return self.log_view.info()
+
+    async def log_entry(self, index: int) -> tuple[LogEntry, bytes]:
+        return await self.log_view.entry(index)
+
+    async def log_entries(self, first: int | None, count: int) -> list[LogEntry]:
+        return await self.log_view.entries(first, count)
+
+    def log_follower(self, first: int | None, count: int) -> LogFollower:
+        return LogFollower(self.log_view, first, count)
+
+    async def hand_over(self, timeout: float) -> None:
+        """If this node leads, give leadership to somebody else before it stops."""
+        if self.raft.server.role is not Role.LEADER:
+            return
+        try:
+            await self.transfers.transfer(None, timeout=timeout)
+        except errors.CallFailed as error:
+            log.info("%s stops without handing leadership over: %s", self.name, error)
+
+    # ---- the loop
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled. Started once peers can be served."""
+        members = self.raft.server.configuration.addresses
+        self.peers.update_addresses({**members, **self._addresses})
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
+                nursery.start_soon(part.run)
+            await nursery.start(self._network.serve, self._handle)
+            task_status.started()
+            while True:
+                self._step()
+                with trio.move_on_at(self._deadline):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                now = trio.current_time()
+                if now >= self._deadline:
+                    self.raft.timed_out(now)
+
+    def kick(self) -> None:
+        """The algorithm was told something: look at its update soon."""
+        self._wake.set()
+
+    def _step(self) -> None:
+        """Do what the update says, in the order of its fields."""
+        update = self.raft.take_update()
+        for note in update.notes:
+            log.log(_LEVELS[note.level], "%s", note.text)
+        for outgoing in update.messages:
+            self._send(outgoing)
+        if update.snapshot_to_install is not None:
+            self.applier.expect_snapshot()
+        if update.needs_save or (update.messages_after_save and not self.saver.is_idle):
+            self.saver.put(update)
+        else:
+            for outgoing in update.messages_after_save:
+                self._send(outgoing)
+        self.applier.advance(update.commit_index)
+        for read in update.reads:
+            self.reads.ready(read)
+        for wanted in update.entries_wanted:
+            self._nursery.start_soon(self._read_entries, wanted)
+        for chunk in update.snapshot_chunks:
+            self._nursery.start_soon(self._write_chunk, chunk)
+        self._deadline = update.deadline
+        self._tell_changes()
+
+    def _saved(self, update: Update) -> None:
+        self.raft.persisted(trio.current_time(), update)
+        for outgoing in update.messages_after_save:
+            self._send(outgoing)
+        self.kick()
+
+    def _disk_changed(self) -> None:
+        self.raft.set_may_lead(trio.current_time(), self.saver.problem is None)
+        self.kick()
+
+    def _tell_changes(self) -> None:
+        server = self.raft.server
+        view = (
+            server.role,
+            server.leader,
+            server.current_term,
+            server.transfer is not None,
+            server.log.last_index,
+            server.commit_index,
+            self.applier.applied_index,
+        )
+        if view == self._view:
+            return
+        if view[:4] != self._view[:4]:
+            self.status_view.roles_changed()
+            self.changed.fire()
+        self._view = view
+        self.log_view.changed.fire()
+
+    # ---- requests to peers
+
+    def _send(self, outgoing: Outgoing) -> None:
+        message = outgoing.message
+        if isinstance(message, Response):
+            promise = self._answers.get((outgoing.to, message.request_id))
+            if promise is not None:
+                promise.set(message)
+        elif self._calls.get(outgoing.to, 0) >= MAX_CALLS:
+            self.raft.unanswered(trio.current_time(), outgoing.to, message.request_id)
+        else:
+            self._nursery.start_soon(self._call, outgoing.to, message)
+
+    async def _call(self, peer: str, request: Request) -> None:
+        self._calls[peer] = self._calls.get(peer, 0) + 1
+        try:
+            response = await self._ask(peer, request)
+        finally:
+            self._calls[peer] -= 1
+        now = trio.current_time()
+        if isinstance(response, Response):
+            self.raft.receive(now, peer, response)
+        else:
+            self.raft.unanswered(now, peer, request.request_id)
+        self.kick()
+
+    async def _ask(self, peer: str, request: Request) -> AnyMessage | None:
+        timeout = self._settings.raft.election_timeout[1]
+        filled: Request | None = request
+        if isinstance(request, InstallSnapshotRequest):
+            filled = await self.snapshots.fill(request)
+            timeout *= 10
+        if filled is None:
+            return None
+        try:
+            return await self.peers.call(peer, filled, timeout)
+        except (Unreachable, PeerRefused):
+            return None
+
+    async def _read_entries(self, wanted: EntriesWanted) -> None:
+        last = self.raft.server.persisted_index
+        try:
+            entries = await self._offload(
+                self._disk.read, wanted.first_index, last, wanted.max_bytes
+            )
+        except DirectoryDamaged as error:
+            log.error("cannot read the log for %s: %s", wanted.peer, error)  # noqa: TRY400
+            raise
+        except LookupError:
+            entries = []
+        self.raft.entries_read(trio.current_time(), wanted.peer, entries)
+        self.kick()
+
+    async def _write_chunk(self, chunk: SnapshotChunk) -> None:
+        held = await self.snapshots.write_chunk(chunk.request)
+        self.raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
+        self.kick()
+
+    # ---- requests from peers
+
+    async def _handle(self, data: bytes) -> bytes | None:
+        return await self.peers.handle(data, self._answer)
+
+    async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
+        match message:
+            case ForwardRequest():
+                return await self.writes.handle_forward(message)
+            case ReadIndexRequest():
+                return await self.reads.handle_read_index(message)
+            case ReportRequest():
+                return ReportResponse(msgspec.msgpack.encode(self.report()))
+            case TransferRequest():
+                return await self.transfers.handle_transfer(message)
+            case _ if isinstance(message, Request):
+                return await self._answer_request(sender, message)
+        return None
+
+    async def _answer_request(self, sender: str, request: Request) -> Message | None:
+        key = (sender, request.request_id)
+        if key in self._answers or (self.saver.problem is not None and _is_large(request)):
+            return None
+        promise = self._answers[key] = Promise()
+        try:
+            self.raft.receive(trio.current_time(), sender, request)
+            self.kick()
+            with trio.move_on_after(self._settings.raft.election_timeout[1] * 10):
+                return await promise.wait()
+        finally:
+            del self._answers[key]
+        return None
+
+
+def _is_large(request: Request) -> bool:
+    """Would it add to what waits for the disk?"""
+    return isinstance(request, InstallSnapshotRequest) or bool(getattr(request, "entries", ()))

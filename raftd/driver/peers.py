@@ -1,0 +1,194 @@
+"""Messages to and from the other members, and who may speak at all.
+
+Every message says which cluster it belongs to and from which life of which data directory it comes.
+A member is known by the id of its data directory from the first message on, durably: if it comes
+back with another id, its disk was wiped, it may have forgotten votes and entries, and it is
+refused. So is an earlier life of the same directory: that is an old message, or an old copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from raftd import codec
+from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
+from raftd.driver.offload import Offload
+from raftd.raft.messages import Message
+from raftd.storage.disk import Identity, PeerIdentity
+from raftd.transport.transport import Unreachable
+
+AnyMessage = Message | ClientMessage
+Handler = Callable[[str, AnyMessage], Awaitable[AnyMessage | None]]
+
+log = logging.getLogger("raftd.transport")
+
+
+class Carrier(Protocol):
+    """What `raftd.transport.Transport` offers: bytes there and back."""
+
+    async def call(self, peer: str, request: bytes, timeout: float) -> bytes: ...
+
+    def set_peer(self, name: str, address: str) -> None: ...
+
+
+class PeerStore(Protocol):
+    """What `raftd.storage.Disk` offers: who the peers were when we last met."""
+
+    identity: Identity
+    known_peers: dict[str, PeerIdentity]
+
+    def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
+
+
+class PeerRefused(Exception):
+    """The peer answers, and will have nothing to do with this node; the message is its reason."""
+
+
+class Stranger(Exception):
+    """The message does not come from whom this node takes for a member; the message says why."""
+
+
+class Disowned(Stranger):
+    """The sender knows this node by another id."""
+
+
+class Peers:
+    """Wraps messages into envelopes and checks those that come."""
+
+    def __init__(self, carrier: Carrier, store: PeerStore, offload: Offload) -> None:
+        self._carrier = carrier
+        self._store = store
+        self._offload = offload
+        self._remembering = trio.Lock()
+        self._said: set[str] = set()
+        self.refused: dict[str, str] = {}
+        """Members whose messages this node refuses, and why."""
+        self.refused_by: dict[str, str] = {}
+        """Members that refuse this node, and why."""
+        self.strangers = 0
+        """Messages refused since the start."""
+
+    def update_addresses(self, addresses: dict[str, str]) -> None:
+        for name, address in addresses.items():
+            if name != self._store.identity.name:
+                self._carrier.set_peer(name, address)
+
+    async def call(self, peer: str, message: AnyMessage, timeout: float) -> AnyMessage:
+        """The peer's answer. Raises Unreachable, PeerRefused; waits at most `timeout` seconds."""
+        request = codec.encode(self._envelope(peer, message))
+        data = await self._carrier.call(peer, request, timeout)
+        try:
+            envelope = codec.decode(data)
+            await self._admit(envelope, peer)
+        except Disowned as error:
+            self._refused_by(peer, str(error))
+            raise PeerRefused(str(error)) from error
+        except (DecodeError, Stranger) as error:
+            self._refuse(peer, str(error))
+            raise Unreachable(str(error)) from error
+        if isinstance(envelope.message, RefusedResponse):
+            self._refused_by(peer, envelope.message.reason)
+            raise PeerRefused(envelope.message.reason)
+        self.refused_by.pop(peer, None)
+        return envelope.message
+
+    async def handle(self, data: bytes, handler: Handler) -> bytes | None:
+        """Check a request, have it handled, wrap the answer; None: no answer."""
+        try:
+            envelope = codec.decode(data)
+        except DecodeError as error:
+            self._refuse(None, str(error))
+            return None
+        try:
+            await self._admit(envelope, envelope.sender)
+        except Stranger as error:
+            if isinstance(error, Disowned):
+                self._refused_by(envelope.sender, str(error))
+            else:
+                self._refuse(envelope.sender, str(error))
+            return codec.encode(self._envelope(envelope.sender, RefusedResponse(str(error))))
+        answer = await handler(envelope.sender, envelope.message)
+        return None if answer is None else codec.encode(self._envelope(envelope.sender, answer))
+
+    def _envelope(self, recipient: str, message: AnyMessage) -> Envelope:
+        identity = self._store.identity
+        known = self._store.known_peers.get(recipient)
+        return Envelope(
+            identity.cluster_id,
+            identity.name,
+            identity.node_id,
+            identity.incarnation,
+            recipient,
+            message,
+            known.node_id if known is not None else b"",
+        )
+
+    async def _admit(self, envelope: Envelope, expected: str) -> None:
+        """Raises Stranger unless the sender is the member it says it is, and the one expected."""
+        own, sender = self._store.identity, envelope.sender
+        if sender != expected:
+            raise Stranger(f"{sender} answers at the address of {expected}: check the addresses")
+        if envelope.cluster_id != own.cluster_id:
+            raise Stranger(
+                f"{sender} belongs to another cluster ({envelope.cluster_id.hex()}, this is"
+                f" {own.cluster_id.hex()}): check the members' addresses on both"
+            )
+        if envelope.recipient != own.name:
+            raise Stranger(f"{sender} takes {own.name} for {envelope.recipient}: check its members")
+        if sender == own.name:
+            raise Stranger(f"another node calls itself {sender}, too")
+        if envelope.recipient_id not in {b"", own.node_id}:
+            raise Disowned(
+                f"{sender} knows {own.name} by another node id: the data directory of {own.name}"
+                " was wiped or replaced, so it may have forgotten votes and entries. Bring the old"
+                " directory back, or replace the member"
+            )
+        known = self._store.known_peers.get(sender)
+        if known is None or envelope.incarnation > known.incarnation:
+            await self._remember(envelope)
+            known = self._store.known_peers[sender]
+        if envelope.node_id != known.node_id:
+            raise Stranger(
+                f"{sender} came back with another node id: its data directory was wiped or"
+                " replaced, so it may have forgotten votes and entries. Bring its old directory"
+                " back, or replace the member"
+            )
+        if envelope.incarnation < known.incarnation:
+            raise Stranger(
+                f"{sender} is in its life {envelope.incarnation}, but has been in"
+                f" {known.incarnation}: an old copy of its data directory was started"
+            )
+        if self.refused.pop(sender, None) is not None:
+            log.info("%s is welcome again", sender)
+
+    async def _remember(self, envelope: Envelope) -> None:
+        """Durably, before anything of this message is believed."""
+        async with self._remembering:
+            known = self._store.known_peers.get(envelope.sender)
+            if known is not None and (
+                known.node_id != envelope.node_id or known.incarnation >= envelope.incarnation
+            ):
+                return
+            await self._offload(
+                self._store.remember_peer,
+                envelope.sender,
+                envelope.node_id,
+                envelope.incarnation,
+            )
+
+    def _refused_by(self, peer: str, reason: str) -> None:
+        if self.refused_by.get(peer) != reason:
+            self.refused_by[peer] = reason
+            log.warning("%s refuses this node: %s", peer, reason)
+
+    def _refuse(self, sender: str | None, reason: str) -> None:
+        self.strangers += 1
+        if sender is not None:
+            self.refused[sender] = reason
+        if reason not in self._said and len(self._said) < 1000:
+            self._said.add(reason)
+            log.warning("refused a message: %s", reason)

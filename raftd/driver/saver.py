@@ -1,0 +1,148 @@
+"""Makes updates durable, in their order, and lets out what had to wait for that.
+
+While one save is under way the next updates gather, and one save takes them all: group commit. A
+disk that is full is tried again until there is space; one that fails ends the process (an
+fsync that failed is never repeated); one that stalls costs this node its leadership.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from raftd.driver.offload import Offload
+from raftd.raft.log import Entry
+from raftd.raft.state import HardState, SnapshotMetadata
+from raftd.raft.update import Update
+from raftd.storage.disk import Disk, DiskFull
+
+log = logging.getLogger("raftd.storage")
+
+RETRY_INTERVAL = 1.0
+"""Seconds between two tries while the disk is full."""
+
+
+class Saver:
+    """`saved` is called for each update once it is durable."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        disk_lock: trio.Lock,
+        offload: Offload,
+        saved: Callable[[Update], None],
+        install: Callable[[SnapshotMetadata], Awaitable[None]],
+        disk_changed: Callable[[], None],
+        stall_limit: float,
+    ) -> None:
+        """`install` puts a received snapshot in place; `disk_changed` is told when `problem` comes
+        or goes; a save that takes more than `stall_limit` seconds is a problem."""
+        self._disk = disk
+        self._disk_lock = disk_lock
+        self._offload = offload
+        self._saved = saved
+        self._install = install
+        self._disk_changed = disk_changed
+        self._stall_limit = stall_limit
+        self._pending: list[Update] = []
+        self._wake = trio.Event()
+        self._started: float | None = None
+        self.is_idle = True
+        self.problem: str | None = None
+        """Why the disk takes no writes now; None: it does."""
+
+    def put(self, update: Update) -> None:
+        self._pending.append(update)
+        self.is_idle = False
+        self._wake.set()
+
+    @property
+    def is_stalled(self) -> bool:
+        """A write has been under way for longer than a write should be."""
+        started = self._started
+        return started is not None and trio.current_time() - started > self._stall_limit
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            while True:
+                await self._wake.wait()
+                self._wake = trio.Event()
+                while self._pending:
+                    await self._save(self._take())
+                self.is_idle = True
+                if self._disk.spare_wanted:
+                    await self._prepare_spare()
+
+    def _take(self) -> list[Update]:
+        """Updates that one save can take: a snapshot to install begins a save of its own."""
+        count = 1
+        while count < len(self._pending) and self._pending[count].snapshot_to_install is None:
+            count += 1
+        taken, self._pending = self._pending[:count], self._pending[count:]
+        return taken
+
+    async def _save(self, updates: list[Update]) -> None:
+        hard_state, entries = _combine(updates)
+        if updates[0].snapshot_to_install is not None:
+            await self._write(hard_state, [])
+            hard_state = None
+            await self._install(updates[0].snapshot_to_install)
+        await self._write(hard_state, entries)
+        for update in updates:
+            self._saved(update)
+
+    async def _write(self, hard_state: HardState | None, entries: list[Entry]) -> None:
+        while hard_state is not None or entries:
+            self._started = trio.current_time()
+            try:
+                async with self._disk_lock:
+                    await self._offload(self._disk.save, hard_state, entries)
+            except DiskFull as error:
+                self._set_problem(f"disk full: {error}")
+                await trio.sleep(RETRY_INTERVAL)
+                continue
+            finally:
+                self._started = None
+            self._set_problem(None)
+            return
+
+    async def _prepare_spare(self) -> None:
+        try:
+            await self._offload(self._disk.prepare_spare)
+        except DiskFull as error:
+            log.warning("no space for the next log segment: %s", error)
+
+    async def _watch(self) -> None:
+        """Notice a save that does not end."""
+        while True:
+            await trio.sleep(self._stall_limit / 4)
+            if self.problem is None and self.is_stalled:
+                self._set_problem("disk stalled: a write does not end")
+
+    def _set_problem(self, problem: str | None) -> None:
+        if problem == self.problem:
+            return
+        if problem is not None:
+            log.warning("%s", problem)
+        else:
+            log.info("the disk takes writes again")
+        self.problem = problem
+        self._disk_changed()
+
+
+def _combine(updates: list[Update]) -> tuple[HardState | None, list[Entry]]:
+    """The last hard state, and all entries without those that later ones replace."""
+    hard_state = None
+    entries: list[Entry] = []
+    for update in updates:
+        if update.hard_state is not None:
+            hard_state = update.hard_state
+        if update.entries:
+            first = update.entries[0].index
+            while entries and entries[-1].index >= first:
+                entries.pop()
+            entries.extend(update.entries)
+    return hard_state, entries

@@ -1,0 +1,145 @@
+"""Snapshots on their way: taken here, sent to a follower in chunks, received from a leader."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+import msgspec
+import trio
+
+from raftd.driver.applier import Applier
+from raftd.driver.offload import Offload
+from raftd.raft.messages import InstallSnapshotRequest
+from raftd.raft.progress import Mode
+from raftd.raft.raft import Raft
+from raftd.raft.state import SnapshotMetadata
+from raftd.state_machine import StateMachine
+from raftd.storage.disk import Disk, DiskFull
+
+log = logging.getLogger("raftd.driver")
+
+
+class Snapshots:
+    """Takes one when the log behind the last one has grown by `log_bytes`."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        disk: Disk,
+        disk_lock: trio.Lock,
+        state_machine: StateMachine,
+        applier: Applier,
+        offload: Offload,
+        log_bytes: int,
+    ) -> None:
+        self._raft = raft
+        self._disk = disk
+        self._disk_lock = disk_lock
+        self._state_machine = state_machine
+        self._applier = applier
+        self._offload = offload
+        self._log_bytes = log_bytes
+        self._path: Path | None = None
+        self._incoming: tuple[int, str] | None = None
+        self._received = 0
+
+    # ---- taken here
+
+    async def run(self) -> None:
+        """Take snapshots as the log grows."""
+        while True:
+            await self._applier.changed.wait()
+            if self._disk.used_bytes > self._log_bytes and not self._is_sending():
+                await self._take()
+
+    def _is_sending(self) -> bool:
+        """A follower is fed from the snapshot we have: replacing it would start that over."""
+        return any(each.mode is Mode.SNAPSHOT for each in self._raft.server.progress.values())
+
+    async def _take(self) -> None:
+        path = self._disk.snapshot_path()
+        index = await self._offload(self._state_machine.snapshot, path)
+        server = self._raft.server
+        term = server.log.term(index)
+        if term is None or index <= server.snapshot.last_included_index:
+            await self._offload(_remove, path)
+            return
+        configuration = next(
+            members for at, members in reversed(server.configurations) if at <= index
+        )
+        metadata = SnapshotMetadata(index, term, configuration)
+        try:
+            async with self._disk_lock:
+                metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
+        except DiskFull as error:
+            log.warning("no space for a snapshot: %s", error)
+            await self._offload(_remove, path)
+            return
+        compact_index = min(index, server.log.tail_first_index - 1)
+        self._raft.snapshot_taken(trio.current_time(), metadata, compact_index)
+        async with self._disk_lock:
+            await self._offload(self._disk.compact, compact_index)
+        log.info(
+            "took a snapshot of %d bytes up to entry %d; the log begins at %d now",
+            metadata.size,
+            index,
+            self._disk.first_index,
+        )
+
+    # ---- sent to a follower
+
+    async def fill(self, request: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+        """The request with its chunk of data; None if that snapshot is no longer here."""
+        if self._disk.snapshot.last_included_index != request.last_included_index:
+            return None
+        size = min(self._raft.server.settings.snapshot_chunk_bytes, request.size - request.offset)
+        data = await self._offload(self._disk.read_snapshot, request.offset, size)
+        return msgspec.structs.replace(request, data=data)
+
+    # ---- received from a leader
+
+    async def write_chunk(self, request: InstallSnapshotRequest) -> int:
+        """Store a chunk; the number of bytes held of that snapshot, 0 if it proved damaged."""
+        key = (request.last_included_index, request.checksum)
+        if self._incoming != key or self._path is None:
+            if self._path is not None:
+                await self._offload(_remove, self._path)
+            self._incoming, self._received = key, 0
+            self._path = self._disk.snapshot_path()
+        if request.offset == self._received:
+            await self._offload(_write, self._path, request.offset, request.data)
+            self._received += len(request.data)
+        if request.done and self._received == request.size:
+            found = await self._offload(_sha256, self._path)
+            if found != request.checksum:
+                log.warning("a received snapshot is damaged (its checksum is wrong); asking again")
+                self._received = 0
+        return self._received
+
+    async def install(self, metadata: SnapshotMetadata) -> None:
+        """Put the received snapshot in place of log and state."""
+        assert self._path is not None, "what is installed has been received"
+        path, self._path, self._incoming = self._path, None, None
+        async with self._disk_lock:
+            await self._offload(self._disk.install_snapshot, path, metadata)
+        snapshot_file = self._disk.snapshot_file
+        assert snapshot_file is not None
+        await self._applier.restore(snapshot_file, metadata.last_included_index)
+
+
+def _write(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.seek(offset)
+        file.truncate()
+        file.write(data)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)

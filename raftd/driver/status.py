@@ -1,0 +1,214 @@
+"""What this node knows of itself, and of the cluster once it has asked the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+import raftd
+from raftd.codec import ReportRequest, ReportResponse
+from raftd.driver.applier import Applier
+from raftd.driver.peers import PeerRefused, Peers
+from raftd.driver.reports import ClusterStatus, MemberStatus, NodeReport, PeerReport
+from raftd.raft import quorum
+from raftd.raft.raft import Raft
+from raftd.raft.state import Role
+from raftd.storage.disk import Disk
+from raftd.transport.transport import Unreachable
+
+_decode_report = msgspec.msgpack.Decoder(NodeReport).decode
+
+
+class Status:
+    """`problem` tells what is wrong with this node's disk, if anything is."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        disk: Disk,
+        applier: Applier,
+        peers: Peers,
+        problem: Callable[[], str | None],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._raft = raft
+        self._disk = disk
+        self._applier = applier
+        self._peers = peers
+        self._problem = problem
+        self._wall_clock = wall_clock
+        self._started = trio.current_time()
+        self._leader: tuple[str | None, int] = (None, 0)
+        self._leader_since_ms: int | None = None
+
+    def roles_changed(self) -> None:
+        """Note since when the present leader leads, as far as this node has seen."""
+        server = self._raft.server
+        leader = (server.leader, server.current_term)
+        if leader != self._leader:
+            self._leader = leader
+            now_ms = int(self._wall_clock() * 1000)
+            self._leader_since_ms = now_ms if server.leader is not None else None
+
+    def report(self) -> NodeReport:
+        server = self._raft.server
+        now = trio.current_time()
+        problem = self._problem()
+        learner = not server.configuration.is_voter(server.name)
+        role = "learner" if learner and server.role is Role.FOLLOWER else server.role.value
+        return NodeReport(
+            server.name,
+            raftd.__version__,
+            role,
+            server.current_term,
+            server.leader,
+            self._leader_since_ms,
+            server.log.first_index,
+            server.persisted_index,
+            server.commit_index,
+            self._applier.applied_index,
+            server.snapshot.last_included_index,
+            self._disk.size_bytes,
+            int((now - self._started) * 1000),
+            self._raft.has_quorum(now) and problem is None,
+            problem or self._refused_by(),
+            tuple(
+                PeerReport(
+                    name,
+                    progress.match_index,
+                    int((now - progress.last_contact) * 1000),
+                    self._peers.refused.get(name),
+                )
+                for name, progress in server.progress.items()
+            ),
+        )
+
+    def _refused_by(self) -> str | None:
+        for peer, reason in self._peers.refused_by.items():
+            return f"refused by {peer}: {reason}"
+        return None
+
+    async def cluster(self, *, timeout: float) -> ClusterStatus:
+        """Ask every other member, for at most `timeout` seconds, and put it all together."""
+        server = self._raft.server
+        reports: dict[str, NodeReport] = {}
+
+        async def ask(peer: str) -> None:
+            try:
+                response = await self._peers.call(peer, ReportRequest(), timeout)
+                if isinstance(response, ReportResponse):
+                    reports[peer] = _decode_report(response.report)
+            except (Unreachable, PeerRefused, msgspec.DecodeError):
+                return
+
+        async with trio.open_nursery() as nursery:
+            for peer in server.peers:
+                nursery.start_soon(ask, peer)
+        reports[server.name] = self.report()
+        return self._combine(reports)
+
+    def _combine(self, reports: dict[str, NodeReport]) -> ClusterStatus:
+        server = self._raft.server
+        configuration = server.configuration
+        own = reports[server.name]
+        leader = _leader(reports)
+        followers = {peer.name: peer for peer in leader.peers} if leader is not None else {}
+        members = tuple(
+            self._member(name, reports.get(name), leader, followers.get(name))
+            for name in configuration.members
+        )
+        healthy = {each.name for each in members if each.reachable and each.problem is None}
+        writable = leader is not None and leader.has_quorum
+        spare = _spare(configuration.voters, healthy)
+        if configuration.is_joint:
+            spare = min(spare, _spare(configuration.outgoing_voters, healthy))
+        return ClusterStatus(
+            node=server.name,
+            cluster_id=self._disk.identity.cluster_id.hex(),
+            role=own.role,
+            term=own.term,
+            leader=leader.name if leader is not None else own.leader,
+            leader_since_ms=(leader or own).leader_since_ms,
+            writable=writable,
+            reason=None if writable else self._why_not(leader, own, healthy),
+            voters=len(configuration.voters),
+            quorum=quorum.size(configuration.voters),
+            failures_tolerated=max(0, spare) if writable else 0,
+            must_not_stop=tuple(
+                each.name
+                for each in members
+                if writable and spare <= 0 and each.voter and each.name in healthy
+            ),
+            members=members,
+        )
+
+    def _why_not(self, leader: NodeReport | None, own: NodeReport, healthy: set[str]) -> str:
+        configuration = self._raft.server.configuration
+        voters = len(configuration.voters)
+        answering = len(healthy & set(configuration.voters))
+        if answering < quorum.size(configuration.voters):
+            return (
+                f"no quorum: {answering} of {voters} voters answer,"
+                f" {quorum.size(configuration.voters)} are needed"
+            )
+        if leader is None:
+            return (
+                f"{own.leader} should lead but does not answer {own.name}"
+                if own.leader is not None
+                else "no leader yet: an election is under way"
+            )
+        return f"{leader.name} leads but {leader.problem or 'has not reached a majority lately'}"
+
+    def _member(
+        self,
+        name: str,
+        report: NodeReport | None,
+        leader: NodeReport | None,
+        progress: PeerReport | None,
+    ) -> MemberStatus:
+        server = self._raft.server
+        refused = self._peers.refused.get(name) or (progress.refused if progress else None)
+        member = MemberStatus(
+            name,
+            server.configuration.addresses.get(name, ""),
+            server.configuration.is_voter(name),
+            "unknown",
+            reachable=report is not None and refused is None,
+            last_contact_ms=progress.last_contact_ms if progress is not None else None,
+            match_index=progress.match_index if progress is not None else None,
+            problem=refused,
+        )
+        if report is not None and refused is None:
+            member = msgspec.structs.replace(
+                member,
+                role=report.role,
+                match_index=report.last_index if progress is None else progress.match_index,
+                term=report.term,
+                first_index=report.first_index,
+                last_index=report.last_index,
+                commit_index=report.commit_index,
+                applied_index=report.applied_index,
+                snapshot_index=report.snapshot_index,
+                disk_used_bytes=report.disk_used_bytes,
+                uptime_ms=report.uptime_ms,
+                version=report.version,
+                problem=report.problem,
+            )
+        if leader is not None and member.match_index is not None:
+            behind = max(0, leader.last_index - member.match_index)
+            member = msgspec.structs.replace(member, behind=behind)
+        return member
+
+
+def _leader(reports: dict[str, NodeReport]) -> NodeReport | None:
+    """The leader of the newest term among those who answered."""
+    leaders = [report for report in reports.values() if report.role == Role.LEADER.value]
+    return max(leaders, key=lambda report: report.term, default=None)
+
+
+def _spare(voters: tuple[str, ...], healthy: set[str]) -> int:
+    """How many of the healthy ones a majority of `voters` can do without."""
+    return len(healthy & set(voters)) - quorum.size(voters)

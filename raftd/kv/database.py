@@ -1,0 +1,195 @@
+"""The SQLite file behind the key-value store: its format, and how it is opened, checked and copied.
+
+`kv.db` is valid if and only if its application id and schema version are the ones below, its
+tables are exactly those of SCHEMA, SQLite's quick_check finds no fault, and `position` has its one
+row: index and term of the last entry applied, written in the same transaction as what it did.
+
+The file is a view that can be made again from snapshot and log, so nothing is ever fsynced
+(synchronous=OFF). After a crash of the process every transaction is whole, because what was written is in
+the kernel's hands. After a crash of the machine the file may be anything: start with a fresh one.
+A snapshot is such a file by itself, without a write-ahead log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+logger = logging.getLogger("raftd.kv")
+
+APPLICATION_ID = 0x7261_6674  # "raft"
+SCHEMA_VERSION = 1
+SCHEMA = {
+    "items": "CREATE TABLE items (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL,"
+    " revision INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "position": "CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1),"
+    " last_applied_index INTEGER NOT NULL, last_applied_term INTEGER NOT NULL) STRICT",
+}
+_WAL_LIMIT = 64 << 20
+_CACHE_KIB = 16 << 10
+_NO_DAMAGE = {
+    # What is wrong then is not in the file, and another file would fare no better.
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_AUTH),
+}
+
+
+class Damaged(ValueError):
+    """The file is no database of this store; the message says what is wrong with it."""
+
+
+def connect(path: Path, *, mode: str = "rw", immutable: bool = False) -> sqlite3.Connection:
+    """A connection without implicit transactions that any one thread at a time may use.
+
+    `mode` is SQLite's: ro, rw, or rwc to create the file. With `immutable` no log is looked at.
+    """
+    uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The database at `path`, made if there is none, and made anew if it is damaged.
+
+    Raises OSError if the file cannot be opened or written.
+    """
+    with os_errors(path):
+        try:
+            return _open_existing(path) if path.exists() else _create(path)
+        except Damaged as error:
+            logger.warning(
+                "%s cannot be used (%s): starting with an empty state, to be filled from"
+                " snapshot and log",
+                path,
+                error,
+            )
+            remove(path)
+            return _create(path)
+
+
+def remove(path: Path) -> None:
+    """Delete the database; its main file goes first, so that its logs never belong to another."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def has_log(path: Path) -> bool:
+    """Is there a write-ahead log or journal that belongs to the file at `path`?"""
+    return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
+
+
+def check(connection: sqlite3.Connection) -> None:
+    """Raises Damaged if this is no valid database of the store."""
+    try:
+        if _pragma(connection, "application_id") != APPLICATION_ID:
+            raise Damaged("it is no file of raftd's key-value store")  # noqa: TRY301
+        if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
+            raise Damaged(  # noqa: TRY301
+                f"its schema has version {version}, this raftd knows version {SCHEMA_VERSION}"
+            )
+        found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+        if found != SCHEMA:
+            raise Damaged("its tables are not those of the key-value store")  # noqa: TRY301
+        if (fault := _pragma(connection, "quick_check(1)")) != "ok":
+            raise Damaged(f"SQLite finds it damaged: {fault}")  # noqa: TRY301
+        index, term = position(connection)
+        if index < 0 or term < 0:
+            raise Damaged(f"it says it stands at index {index}, term {term}")  # noqa: TRY301
+    except sqlite3.Error as error:
+        if _code(error) in _NO_DAMAGE:
+            raise
+        raise Damaged(f"SQLite finds it damaged: {error}") from error
+
+
+def position(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Index and term of the last entry applied. Raises Damaged if that is missing."""
+    row = connection.execute(
+        "SELECT last_applied_index, last_applied_term FROM position"
+    ).fetchone()
+    if row is None:
+        raise Damaged("it does not say which entry was applied last")
+    return row[0], row[1]
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """All or nothing. `kind` is IMMEDIATE to write, DEFERRED to read one state."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # After some errors, a full disk among them, SQLite has rolled back by itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """What SQLite reports as failed is an OSError here: ENOSPC for a full disk, otherwise EIO."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        known = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ECANCELED}
+        number = known.get(_code(error), errno.EIO)
+        raise OSError(number, f"the key-value store failed: {error}", str(path)) from error
+
+
+def _open_existing(path: Path) -> sqlite3.Connection:
+    connection = connect_or_damaged(path, mode="rw")
+    try:
+        check(connection)
+        _tune(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_or_damaged(path: Path, *, mode: str, immutable: bool = False) -> sqlite3.Connection:
+    """As `connect`; raises Damaged if the file's first bytes already are wrong."""
+    try:
+        return connect(path, mode=mode, immutable=immutable)
+    except sqlite3.Error as error:
+        if _code(error) in _NO_DAMAGE:
+            raise
+        raise Damaged(f"SQLite finds it damaged: {error}") from error
+
+
+def _create(path: Path) -> sqlite3.Connection:
+    connection = connect(path, mode="rwc")
+    try:
+        with transaction(connection, "IMMEDIATE"):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            for statement in SCHEMA.values():
+                connection.execute(statement)
+            connection.execute("INSERT INTO position VALUES (1, 0, 0)")
+        _tune(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _tune(connection: sqlite3.Connection) -> None:
+    _pragma(connection, "journal_mode = WAL")
+    # A snapshot that takes long lets the write-ahead log grow; give the room back afterwards.
+    _pragma(connection, f"journal_size_limit = {_WAL_LIMIT}")
+    connection.execute(f"PRAGMA cache_size = {-_CACHE_KIB}")
+
+
+def _pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
+    row = connection.execute(f"PRAGMA {text}").fetchone()
+    return row[0] if row else None
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code: the low byte of the extended one."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -1,0 +1,278 @@
+"""The built-in state machine: keys and values are bytes, on SQLite, with a revision per change.
+
+Way in: `apply`, one transaction for a batch of committed entries. Way out: `read`, and `snapshot`.
+Deterministic: a result depends on the entries alone, never on time, dice, or this node.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+import msgspec
+
+from raftd.kv import database, describe
+from raftd.kv.commands import (
+    MAX_RANGE,
+    Changed,
+    Command,
+    CompareAndSet,
+    CompareFailed,
+    Delete,
+    Get,
+    Invalid,
+    Item,
+    Items,
+    Put,
+    Range,
+    Result,
+    decode_command,
+    decode_query,
+    encode,
+)
+from raftd.kv.readers import Readers
+from raftd.state_machine import Committed
+
+logger = logging.getLogger("raftd.kv")
+
+MAX_KEY_BYTES = 4096
+MAX_ANSWER_BYTES = 1 << 20
+"""A list ends before it has more than this, but never before its first item."""
+_ITEM_OVERHEAD = 16
+
+_GET = "SELECT revision, value FROM items WHERE key = ?"
+_UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
+_INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM items WHERE key = ?"
+_ADVANCE = "UPDATE position SET last_applied_index = ?, last_applied_term = ?"
+# What msgspec raises for bytes that are not what they should be.
+_UNREADABLE = (ValueError, RecursionError)
+
+
+class KeyValueStore:
+    """raftd.state_machine.StateMachine in the file `directory`/kv.db; its threads are as said there.
+
+    With `fresh` it starts empty, whatever is there: to be used after a crash of the machine. A
+    damaged file is replaced by an empty one, with a line in the log. Every method raises
+    OSError when the disk fails or is full; the state is then what it was before the call.
+    """
+
+    def __init__(self, directory: Path, *, fresh: bool = False) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / "kv.db"
+        self._incoming = directory / "kv.db.new"
+        database.remove(self._incoming)
+        if fresh:
+            database.remove(self._path)
+        self._writer = database.open_writer(self._path)
+        self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._readers = Readers(self._path)
+        self._lock = threading.Lock()
+        self._snapshotting: sqlite3.Connection | None = None
+        self._closed = False
+
+    @property
+    def last_applied(self) -> int:
+        return self._last_applied
+
+    @property
+    def last_applied_term(self) -> int:
+        """The term of the entry at `last_applied`; 0 for none."""
+        return self._last_applied_term
+
+    def apply(self, batch: Sequence[Committed]) -> list[bytes]:
+        """One result for each entry: a commands.Result, or b"" where there was nothing to do."""
+        if not batch:
+            return []
+        assert batch[0].index == self._last_applied + 1, "entries are applied in order"
+        last = batch[-1]
+        cursor = self._writer.cursor()
+        with (
+            database.os_errors(self._path),
+            database.transaction(self._writer, "IMMEDIATE"),
+        ):
+            results = [
+                b"" if entry.body is None else encode(_apply(cursor, entry.body, entry.index))
+                for entry in batch
+            ]
+            cursor.execute(_ADVANCE, (last.index, last.term))
+        self._last_applied, self._last_applied_term = last.index, last.term
+        return results
+
+    def read(self, query: bytes) -> bytes:
+        """The commands.Items that answer a commands.Query. Raises ValueError if `query` is none."""
+        try:
+            wanted = decode_query(query)
+        except _UNREADABLE as error:
+            raise ValueError(f"this is no query of the key-value store: {error}") from error
+        with (
+            database.os_errors(self._path),
+            self._readers.connection() as connection,
+            database.transaction(connection, "DEFERRED"),
+        ):
+            index, _ = database.position(connection)
+            match wanted:
+                case Get(key):
+                    row = connection.execute(_GET, (key,)).fetchone()
+                    items = () if row is None else (Item(key, row[1], row[0]),)
+                    return encode(Items(items, more=False, applied_index=index))
+                case Range():
+                    found, more = _range(connection, wanted)
+                    return encode(Items(tuple(found), more, index))
+                case _ as never:
+                    assert_never(never)
+
+    def snapshot(self, path: Path) -> int:
+        """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""
+        with database.os_errors(path):
+            source = database.connect(self._path, mode="ro")
+            try:
+                with self._lock:
+                    if self._closed:
+                        raise ValueError("the key-value store is closed")
+                    self._snapshotting = source
+                # Reads in one transaction of its own; in WAL mode that holds up no writer.
+                source.execute("VACUUM INTO ?", (str(path),))
+            except sqlite3.Error:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                with self._lock:
+                    self._snapshotting = None
+                source.close()
+            copy = database.connect(path, mode="ro", immutable=True)
+            try:
+                return database.position(copy)[0]
+            finally:
+                copy.close()
+
+    def restore(self, path: Path) -> None:
+        """Take over the snapshot at `path`. A crash leaves the old state, or the new one."""
+        if not path.is_file():
+            raise ValueError(f"{path} is no snapshot of the key-value store: there is no such file")
+        # Check the copy and not the original: what is checked is what is used.
+        shutil.copyfile(path, self._incoming)
+        try:
+            self._check_incoming(path)
+            with database.os_errors(self._path), self._readers.paused():
+                self._writer.close()
+                if database.has_log(self._path):
+                    # Another process has the file open: its log must not meet the new file.
+                    database.remove(self._path)
+                self._incoming.replace(self._path)
+                self._writer = database.open_writer(self._path)
+        finally:
+            database.remove(self._incoming)
+        self._last_applied, self._last_applied_term = database.position(self._writer)
+        logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
+
+    def describe(self, body: bytes) -> str:
+        try:
+            command = decode_command(body)
+        except _UNREADABLE:
+            return f"no command of the key-value store ({len(body)} bytes)"
+        return describe.describe(command)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._snapshotting is not None:
+                self._snapshotting.interrupt()
+        self._readers.close()
+        self._writer.close()
+
+    def _check_incoming(self, original: Path) -> None:
+        try:
+            with database.os_errors(self._incoming):
+                copy = database.connect_or_damaged(self._incoming, mode="ro", immutable=True)
+                try:
+                    database.check(copy)
+                finally:
+                    copy.close()
+        except database.Damaged as error:
+            raise ValueError(
+                f"{original} is no snapshot of the key-value store: {error}"
+            ) from error
+
+
+def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:
+    try:
+        command: Command = decode_command(body)
+    except _UNREADABLE as error:
+        return Invalid(f"this is no command of the key-value store: {error}")
+    if not 0 < len(command.key) <= MAX_KEY_BYTES:
+        return Invalid(f"a key has 1 to {MAX_KEY_BYTES} bytes")
+    match command:
+        case Put(key, value):
+            return Changed(index, existed=_put(cursor, key, value, index))
+        case Delete(key):
+            return Changed(index, existed=_delete(cursor, key))
+        case CompareAndSet():
+            return _compare_and_set(cursor, command, index)
+        case _ as never:
+            assert_never(never)
+
+
+def _compare_and_set(cursor: sqlite3.Cursor, command: CompareAndSet, index: int) -> Result:
+    row = cursor.execute(_GET, (command.key,)).fetchone()
+    revision, value = (0, None) if row is None else row
+    if command.expected_revision is not None:
+        as_expected = revision == command.expected_revision
+    else:
+        as_expected = value == command.expected_value
+    if not as_expected:
+        return CompareFailed(revision, value)
+    if command.value is None:
+        _delete(cursor, command.key)
+    else:
+        _put(cursor, command.key, command.value, index)
+    return Changed(index, existed=row is not None)
+
+
+def _put(cursor: sqlite3.Cursor, key: bytes, value: bytes, index: int) -> bool:
+    """Set `key`; did it exist before?"""
+    existed = cursor.execute(_UPDATE, (value, index, key)).rowcount > 0
+    if not existed:
+        cursor.execute(_INSERT, (value, index, key))
+    return existed
+
+
+def _delete(cursor: sqlite3.Cursor, key: bytes) -> bool:
+    return cursor.execute(_DELETE, (key,)).rowcount > 0
+
+
+def _range(connection: sqlite3.Connection, wanted: Range) -> tuple[list[Item], bool]:
+    """The items, and whether there are more."""
+    limit = max(0, min(wanted.limit, MAX_RANGE))
+    # One lower bound only: given two, SQLite may seek to the smaller one and walk from there.
+    if wanted.after is None or wanted.after < wanted.prefix:
+        conditions, bounds = "key >= ?", [wanted.prefix]
+    else:
+        conditions, bounds = "key > ?", [wanted.after]
+    if (end := _end_of_prefix(wanted.prefix)) is not None:
+        conditions += " AND key < ?"
+        bounds.append(end)
+    rows = connection.execute(
+        f"SELECT key, value, revision FROM items WHERE {conditions} ORDER BY key LIMIT ?",  # noqa: S608
+        (*bounds, limit + 1),
+    )
+    items: list[Item] = []
+    size = 0
+    for key, value, revision in rows:
+        size += len(key) + len(value) + _ITEM_OVERHEAD
+        if len(items) == limit or (items and size > MAX_ANSWER_BYTES):
+            rows.close()
+            return items, True
+        items.append(Item(key, value, revision))
+    return items, False
+
+
+def _end_of_prefix(prefix: bytes) -> bytes | None:
+    """The first key behind all that start with `prefix`; None if there can be none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes([stem[-1] + 1]) if stem else None

@@ -1,0 +1,243 @@
+"""The daemon: builds the parts of one node, runs them, and stops them in order.
+
+One way in, `run`; it returns the exit status of the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import closing
+from enum import IntEnum
+
+import trio
+
+import raftd
+from raftd import config as configuration
+from raftd import logs
+from raftd.admin.handlers import Handlers
+from raftd.admin.server import Limits, SocketError, SocketInUse, serve
+from raftd.config import Config, ConfigError
+from raftd.driver.driver import Driver, DriverSettings
+from raftd.kv.store import KeyValueStore
+from raftd.raft.configuration import Configuration
+from raftd.raft.state import Settings
+from raftd.storage.disk import (
+    DirectoryDamaged,
+    DirectoryLocked,
+    DirectoryMismatch,
+    Disk,
+    DiskFull,
+    StorageFailed,
+)
+from raftd.systemd import ServiceManager
+from raftd.transport.transport import AddressInUse, CannotListen, Transport
+
+log = logging.getLogger("raftd.server")
+
+RECEIVERS_PER_PEER = 16
+MESSAGE_OVERHEAD_BYTES = 64 << 10
+"""More than anything in a message besides its entries, commands or chunk."""
+
+
+class ExitStatus(IntEnum):
+    """Of the process; `raftd --help` lists them."""
+
+    OK = 0
+    FAILED = 1
+    CONFIGURATION = 2
+    LOCKED = 3
+    DAMAGED = 4
+    STORAGE_FAILED = 5
+    CANNOT_LISTEN = 6
+
+
+_STATUSES: dict[type[Exception], ExitStatus] = {
+    DirectoryLocked: ExitStatus.LOCKED,
+    DirectoryDamaged: ExitStatus.DAMAGED,
+    DirectoryMismatch: ExitStatus.DAMAGED,
+    StorageFailed: ExitStatus.STORAGE_FAILED,
+    DiskFull: ExitStatus.STORAGE_FAILED,
+    AddressInUse: ExitStatus.CANNOT_LISTEN,
+    CannotListen: ExitStatus.CANNOT_LISTEN,
+    SocketError: ExitStatus.CANNOT_LISTEN,
+    SocketInUse: ExitStatus.CANNOT_LISTEN,
+    ConfigError: ExitStatus.CONFIGURATION,
+}
+
+
+def run(config: Config) -> int:
+    """Run the node until SIGTERM or SIGINT."""
+    clean = False
+    try:
+        disk = _open_disk(config)
+        try:
+            with closing(_open_store(disk, config)) as store:
+                trio.run(_run, config, disk, store)
+            clean = True
+        finally:
+            disk.close(clean=clean)
+    except Exception as error:
+        return _explain(error)
+    return ExitStatus.OK
+
+
+def _open_disk(config: Config) -> Disk:
+    members = dict(config.members)
+    disk = Disk.open(
+        config.data_dir,
+        name=config.name,
+        cluster_id=configuration.cluster_id(config),
+        initial=Configuration(tuple(sorted(members)), addresses=members),
+        segment_bytes=config.limits.segment_bytes,
+        tail_bytes=config.limits.log_memory_bytes,
+    )
+    for note in disk.notes:
+        logging.getLogger("raftd.storage").warning("%s", note)
+    return disk
+
+
+def _open_store(disk: Disk, config: Config) -> KeyValueStore:
+    """The state machine, at least as far as the snapshot and no further than the log."""
+    trusted = disk.was_clean or disk.same_boot
+    store = KeyValueStore(config.data_dir / "state", fresh=not trusted)
+    behind = store.last_applied < disk.snapshot.last_included_index
+    if behind and disk.snapshot_file is not None:
+        store.restore(disk.snapshot_file)
+    if store.last_applied > disk.last_index:
+        applied = store.last_applied
+        store.close()
+        raise DirectoryDamaged(
+            config.data_dir / "wal",
+            f"the log ends at entry {disk.last_index}, but entries up to {applied} were applied",
+            first_index=disk.last_index + 1,
+            last_index=applied,
+        )
+    return store
+
+
+async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
+    limits = config.limits
+    transport = Transport(
+        config.listen,
+        max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
+        receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
+    )
+    driver = Driver(
+        disk=disk,
+        state_machine=store,
+        network=transport,
+        settings=_settings(config),
+        dice=random.SystemRandom(),
+        addresses=config.members,
+    )
+    manager = ServiceManager()
+    reload = _Reload(config, manager)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(driver.run)
+        await nursery.start(_serve_socket, config, driver, reload)
+        nursery.start_soon(_tell_status, driver, manager)
+        nursery.start_soon(manager.feed_watchdog, lambda: not driver.saver.is_stalled)
+        log.info(
+            "%s runs raftd %s on %s, data in %s, socket %s",
+            config.name,
+            raftd.__version__,
+            config.listen,
+            config.data_dir,
+            config.socket,
+        )
+        manager.ready()
+        await _until_stopped(reload)
+        manager.stopping()
+        log.info("%s stops", config.name)
+        await driver.hand_over(timeout=config.election_timeout_ms[1] / 1000)
+        nursery.cancel_scope.cancel()
+    await transport.aclose()
+
+
+def _settings(config: Config) -> DriverSettings:
+    limits = config.limits
+    shortest, longest = config.election_timeout_ms
+    algorithm = Settings(
+        election_timeout=(shortest / 1000, longest / 1000),
+        heartbeat_interval=config.heartbeat_interval_ms / 1000,
+        max_append_bytes=limits.append_bytes,
+        max_in_flight=limits.in_flight,
+        max_uncommitted_bytes=limits.uncommitted_bytes,
+        tail_bytes=limits.log_memory_bytes,
+    )
+    return DriverSettings(algorithm, limits.entry_bytes, limits.snapshot_log_bytes)
+
+
+async def _serve_socket(
+    config: Config,
+    driver: Driver,
+    reload: _Reload,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    await serve(
+        config.socket,
+        Handlers(driver, reload=reload.now),
+        group=config.socket_group,
+        limits=Limits.for_entries(config.limits.entry_bytes, config.limits.connections),
+        task_status=task_status,
+    )
+
+
+class _Reload:
+    """SIGHUP, or `raftctl reload`: read the log levels of the configuration file again."""
+
+    def __init__(self, config: Config, manager: ServiceManager) -> None:
+        self._config = config
+        self._manager = manager
+
+    def now(self) -> None:
+        self._manager.reloading()
+        try:
+            levels = configuration.load(self._config.source).log
+            logs.configure(levels)
+        except (ConfigError, logs.LogSpecError) as error:
+            log.error("kept the log levels: %s", error)  # noqa: TRY400
+        else:
+            log.info("log levels are %s now", levels)
+        self._manager.ready()
+
+
+async def _until_stopped(reload: _Reload) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                return
+            reload.now()
+
+
+async def _tell_status(driver: Driver, manager: ServiceManager) -> None:
+    """The line that `systemctl status` shows."""
+    while True:
+        changed = driver.changed.next
+        report = driver.report()
+        leader = f", leader {report.leader}" if report.leader else ", no leader"
+        manager.status(f"{report.role} in term {report.term}{leader}")
+        await changed.wait()
+
+
+def _explain(error: Exception) -> int:
+    """One line for what ended the daemon, and its exit status."""
+    for cause in _leaves(error):
+        for kind, status in _STATUSES.items():
+            if isinstance(cause, kind):
+                log.critical("%s", cause)
+                return status
+    log.critical("unexpected failure", exc_info=error)
+    return ExitStatus.FAILED
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,175 @@
+"""The data directory itself: who uses it, whose it is, and what its node knows of its peers.
+
+    lock         flock(2) of the daemon that uses the directory, with its process id for people
+    node-id      a document: NodeDocument
+    peers        a document: PeersDocument
+    hard-state   raftd.storage.hard_state
+    wal/         raftd.storage.segment
+    snapshots/   raftd.storage.snapshots
+
+`node-id` is written first, with incarnation 0: from then on, until the first life begins with
+incarnation 1, nothing was ever promised, and whatever else is there is made anew. From incarnation
+1 on everything must be there. Without `node-id` there must be nothing else of the above.
+
+Every life begins with a durable `node-id`, with an incarnation one higher and `closed` empty, and
+a clean end is a durable `node-id` in which `closed` says where the log ended: nothing less may be
+there at the next start. Directories are made for their owner only (0700).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from raftd.raft.configuration import Configuration
+from raftd.raft.state import HardState
+from raftd.storage import document
+from raftd.storage.errors import DirectoryDamaged, DirectoryLocked, DirectoryMismatch
+from raftd.storage.files import Files
+
+NODE_ID_BYTES = 16
+_CONTENT = ("hard-state", "peers", "wal", "snapshots")
+_LOCK_BYTES = 32
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who this node is. `incarnation` counts the lives of its directory, from 1."""
+
+    name: str
+    node_id: bytes
+    cluster_id: bytes
+    incarnation: int
+
+
+class PeerIdentity(msgspec.Struct, frozen=True):
+    """The newest life of a peer that this node has heard of."""
+
+    node_id: bytes
+    incarnation: int
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """Where everything stood when the directory was closed cleanly."""
+
+    last_index: int
+    hard_state: HardState
+
+
+class NodeDocument(msgspec.Struct, frozen=True):
+    """The file `node-id`. `initial` are the members the cluster began with."""
+
+    identity: Identity
+    initial: Configuration
+    boot_id: str = ""
+    closed: Closed | None = None
+
+
+class PeersDocument(msgspec.Struct, frozen=True):
+    """The file `peers`, by name."""
+
+    peers: dict[str, PeerIdentity] = {}
+
+
+class Directory:
+    """An open, locked data directory. Close it to give up the lock."""
+
+    def __init__(self, files: Files, path: Path) -> None:
+        """Makes the directory if needed, and locks it. DirectoryLocked, OSError."""
+        self._files = files
+        self.path = path
+        self.hard_state = path / "hard-state"
+        self.wal = path / "wal"
+        self.snapshots = path / "snapshots"
+        self._node_id = path / "node-id"
+        self._peers = path / "peers"
+        self._make_directory(path)
+        self._lock = self._take_lock()
+
+    def load(self, name: str) -> NodeDocument | None:
+        """Whose directory it is; None if its creation never ended. DirectoryMismatch,
+        DirectoryDamaged."""
+        found = document.read(self._files, self._node_id, "node-id", NodeDocument)
+        if found is None:
+            there = [entry for entry in _CONTENT if self._files.size(self.path / entry) is not None]
+            if there:
+                raise DirectoryDamaged(
+                    self._node_id, f"it is missing, though {there[0]} is there; whose is it?"
+                )
+            return None
+        if found.identity.incarnation == 0:
+            return None
+        if found.identity.name != name:
+            raise DirectoryMismatch(
+                self._node_id,
+                f"this directory belongs to node {found.identity.name}, not to {name}; give every"
+                " node a data directory of its own",
+            )
+        return found
+
+    def create(self, new: NodeDocument) -> None:
+        """Begin with a directory whose creation never ended. DiskFull."""
+        assert new.identity.incarnation == 0
+        self.store(new)
+        for directory in (self.wal, self.snapshots):
+            self._make_directory(directory)
+            for name in self._files.listdir(directory):
+                self._files.unlink(directory / name)
+            self._files.fsync_dir(directory)
+        self.store_peers({})
+
+    def store(self, new: NodeDocument) -> None:
+        """Durable on return. DiskFull."""
+        document.write(self._files, self._node_id, "node-id", new)
+
+    def load_peers(self) -> dict[str, PeerIdentity]:
+        found = document.read(self._files, self._peers, "peers", PeersDocument)
+        if found is None:
+            raise DirectoryDamaged(self._peers, "it is missing")
+        return found.peers
+
+    def store_peers(self, peers: dict[str, PeerIdentity]) -> None:
+        """Durable on return. DiskFull."""
+        document.write(self._files, self._peers, "peers", PeersDocument(peers))
+
+    def settle(self) -> None:
+        """Make durable what was read, and remove temporary files."""
+        self._files.fsync_dir(self.path)
+        for path in (self._node_id, self._peers):
+            document.remove_if_there(self._files, path.with_name(path.name + ".tmp"))
+
+    def close(self) -> None:
+        self._files.close(self._lock)
+
+    def _make_directory(self, path: Path) -> None:
+        """With its parents; each is durable before there is something in it."""
+        if self._files.size(path) is not None:
+            return
+        if path.parent != path:
+            self._make_directory(path.parent)
+        with contextlib.suppress(FileExistsError):
+            self._files.mkdir(path)
+        self._files.fsync_dir(path.parent)
+
+    def _take_lock(self) -> int:
+        path = self.path / "lock"
+        handle = self._files.lock(path)
+        if handle is None:
+            raise DirectoryLocked(self.path, self._holder(path))
+        try:
+            text = f"{os.getpid()}\n".encode()
+            self._files.write_all(handle, text.ljust(_LOCK_BYTES), 0)
+        except BaseException:
+            self._files.close(handle)
+            raise
+        return handle
+
+    def _holder(self, path: Path) -> int | None:
+        handle = self._files.open(path)
+        try:
+            text = self._files.read_all(handle, _LOCK_BYTES, 0).strip()
+        finally:
+            self._files.close(handle)
+        return int(text) if text.isdigit() else None

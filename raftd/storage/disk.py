@@ -1,0 +1,304 @@
+"""A node's data directory: the one way into raftd.storage. Synchronous; meant for worker threads.
+
+`Disk.open` locks the directory, checks all of it, puts in order what a crash left unfinished, and
+begins a new life of the node. Then `save` makes term, vote and entries durable, `adopt_snapshot`
+and `install_snapshot` a snapshot, and `compact` gives back the space of entries it covers.
+
+One thread at a time may call what changes hard state and log (`save`, `install_snapshot`,
+`close`); a second one waits. All else may run beside it, in any thread.
+
+After a failed write or fsync nobody knows what is on disk, and a second fsync would not tell, so
+every further call raises StorageFailed; the next life recovers from what really is there. The
+exception is running out of space: DiskFull, nothing has changed, and a later call may succeed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from errno import EIO
+from pathlib import Path
+
+from raftd.raft.configuration import Configuration
+from raftd.raft.log import Entry
+from raftd.raft.state import HardState, SnapshotMetadata
+from raftd.storage.directory import (
+    NODE_ID_BYTES,
+    Closed,
+    Directory,
+    Identity,
+    NodeDocument,
+    PeerIdentity,
+)
+from raftd.storage.errors import (
+    DirectoryDamaged,
+    DirectoryLocked,
+    DirectoryMismatch,
+    DiskFull,
+    NotInLog,
+    SnapshotRejected,
+    StorageError,
+    StorageFailed,
+    storage_errors,
+)
+from raftd.storage.files import REAL_FILES, Files, RealFiles
+from raftd.storage.opening import Opened, no_snapshot, open_directory
+from raftd.storage.segment import MAX_SEGMENT, MIN_SEGMENT, SECTOR
+from raftd.storage.wal import SegmentDescription
+
+__all__ = [
+    "DirectoryDamaged",
+    "DirectoryLocked",
+    "DirectoryMismatch",
+    "Disk",
+    "DiskFull",
+    "Files",
+    "Identity",
+    "NotInLog",
+    "PeerIdentity",
+    "RealFiles",
+    "SegmentDescription",
+    "SnapshotRejected",
+    "StorageError",
+    "StorageFailed",
+]
+
+CLUSTER_ID_BYTES = 16
+
+
+class Disk:
+    """An open data directory. `identity`, `recovered`, `was_clean` and `same_boot` do not change.
+
+    `recovered`: what the node starts from. `notes`: what recovery did, as sentences.
+    `was_clean`: the last life closed the directory. `same_boot`: the machine has not restarted
+    since the last life began; both are false in the first life.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        """Not for callers: see `open`."""
+        self._directory = opened.directory
+        self._document = opened.document
+        self._hard_state = opened.hard_state
+        self._snapshots = opened.snapshots
+        self._wal = opened.wal
+        self._peers = opened.peers
+        self._closed = False
+        self._failed: StorageFailed | None = None
+        self._writing = threading.Lock()
+        self._peers_lock = threading.Lock()
+        self.identity = opened.document.identity
+        self.notes = opened.notes
+        self.was_clean = opened.was_clean
+        self.same_boot = opened.same_boot
+        self.recovered = opened.recovered
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        name: str,
+        cluster_id: bytes,
+        initial: Configuration,
+        segment_bytes: int = 64 << 20,
+        tail_bytes: int = 32 << 20,
+        files: Files = REAL_FILES,
+    ) -> Disk:
+        """Open the data directory of node `name`, or make a new one there.
+
+        `cluster_id` (16 bytes) and `initial` count only for a new one. `segment_bytes`, at least
+        4096, counts for new segments. `tail_bytes` bounds `recovered.tail`.
+
+        Raises DirectoryLocked, DirectoryMismatch, DirectoryDamaged, DiskFull, StorageFailed.
+        """
+        if not MIN_SEGMENT <= segment_bytes <= MAX_SEGMENT:
+            raise ValueError(f"a segment has {MIN_SEGMENT} to {MAX_SEGMENT} bytes")
+        if len(cluster_id) != CLUSTER_ID_BYTES:
+            raise ValueError(f"a cluster id has {CLUSTER_ID_BYTES} bytes")
+        segment_bytes -= segment_bytes % SECTOR
+        with storage_errors("open", directory, full_passes=True):
+            locked = Directory(files, directory)
+            try:
+                identity = Identity(name, files.random(NODE_ID_BYTES), cluster_id, 0)
+                new = NodeDocument(identity, initial)
+                return cls(open_directory(files, locked, new, segment_bytes, tail_bytes))
+            except BaseException:
+                locked.close()
+                raise
+
+    @property
+    def known_peers(self) -> dict[str, PeerIdentity]:
+        """The newest life of each peer that was remembered, by name."""
+        with self._peers_lock:
+            return dict(self._peers)
+
+    @property
+    def first_index(self) -> int:
+        """Of the log on disk, which may reach back behind the snapshot."""
+        return self._wal.first_index
+
+    @property
+    def last_index(self) -> int:
+        return self._wal.last_index
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the log's files that are written."""
+        return self._wal.used_bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the log's files and the snapshot take on disk."""
+        return self._wal.size_bytes + self.snapshot.size
+
+    @property
+    def snapshot(self) -> SnapshotMetadata:
+        """The newest one; index 0 and the initial members if there is none."""
+        return self._snapshots.newest or no_snapshot(self._document)
+
+    @property
+    def snapshot_file(self) -> Path | None:
+        return self._snapshots.file
+
+    @property
+    def spare_wanted(self) -> bool:
+        """`prepare_spare` should be called soon, or a save will have to wait for a new segment."""
+        return self._wal.spare_wanted
+
+    def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None:
+        """Note the newest life of a peer; durable on return. DiskFull, StorageFailed."""
+        with self._peers_lock, self._changing("write", self._directory.path):
+            known = PeerIdentity(node_id, incarnation)
+            if self._peers.get(name) != known:
+                self._directory.store_peers({**self._peers, name: known})
+                self._peers[name] = known
+
+    def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
+        """Make the hard state, then the entries durable: one write and one fdatasync each.
+
+        Entries are contiguous; the first supersedes what the log has at and behind its index.
+        DiskFull: the log is as before (the hard state may be saved already; saving it again is
+        harmless). StorageFailed: final.
+        """
+        with self._writing, self._changing("write to", self._directory.path):
+            if hard_state is not None:
+                self._hard_state.save(hard_state)
+            if entries:
+                assert entries[-1].term <= self._hard_state.value.current_term, "term not saved"
+                self._wal.append(entries)
+
+    def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
+        """Saved entries from `first`, at most to `last`, at most `max_bytes`, at least one.
+
+        NotInLog if there is none at `first`. DirectoryDamaged if what is there is not what was
+        saved. Both, and a failure to read, leave the disk usable.
+        """
+        self._check_usable()
+        with storage_errors("read from", self._directory.wal):
+            return self._wal.read(first, last, max_bytes)
+
+    def segments(self) -> list[SegmentDescription]:
+        """The log's files, oldest first."""
+        return self._wal.segments()
+
+    def prepare_spare(self) -> None:
+        """Make the log's next segment ahead, in a background thread. DiskFull, StorageFailed."""
+        with self._changing("make a segment in", self._directory.wal):
+            self._wal.prepare_spare()
+
+    def snapshot_path(self) -> Path:
+        """A fresh path to write a new snapshot to; whatever is left there is gone at a restart."""
+        return self._snapshots.new_path()
+
+    def adopt_snapshot(self, path: Path, metadata: SnapshotMetadata) -> SnapshotMetadata:
+        """Make the file at `path` the newest snapshot, durably, and remove older ones.
+
+        Returns its metadata with size and checksum. If `metadata` has a checksum already, they
+        must agree: else SnapshotRejected. If a snapshot that is as new is here already, the file
+        is removed and that one's metadata returned. DiskFull, StorageFailed.
+        """
+        with self._changing("adopt the snapshot", path):
+            return self._snapshots.adopt(path, metadata)
+
+    def install_snapshot(self, path: Path, metadata: SnapshotMetadata) -> None:
+        """`adopt_snapshot` for one that came from the leader (Figure 13).
+
+        If the log has the snapshot's last entry, with its term, the entries behind it stay; else
+        the log is empty then and goes on at last_included_index + 1. A crash at any point leaves
+        the old state or, once the snapshot is durable, the new one: the start finishes it. One
+        that is not newer than the snapshot here changes nothing.
+        """
+        with self._writing, self._changing("install the snapshot", path):
+            end = metadata.last_included_index
+            stale = end <= self.snapshot.last_included_index
+            if stale or self._wal.term(end) == metadata.last_included_term:
+                self._snapshots.adopt(path, metadata)
+                return
+            # All space is taken before the first step that counts, so that DiskFull can end this.
+            prepared = self._wal.prepare_restart(end + 1)
+            try:
+                adopted = self._snapshots.adopt(path, metadata)
+            except (DiskFull, SnapshotRejected):
+                self._wal.cancel_restart(prepared)
+                raise
+            if adopted.last_included_index > end:
+                self._wal.cancel_restart(prepared)
+                return
+            self._wal.finish_restart(prepared)
+
+    def read_snapshot(self, offset: int, size: int) -> bytes:
+        """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
+        self._check_usable()
+        with storage_errors("read from", self._directory.snapshots):
+            return self._snapshots.read(offset, size)
+
+    def compact(self, index: int) -> None:
+        """Delete the segments that hold only entries up to `index` and up to the snapshot's end."""
+        with self._changing("delete segments in", self._directory.wal):
+            self._wal.compact(min(index, self.snapshot.last_included_index))
+
+    def close(self, clean: bool = True) -> None:
+        """Give up the directory. `clean`: say durably that it was closed, and where it ended.
+
+        Not said after a failure. Raises DiskFull or StorageFailed if that cannot be written; the
+        directory is closed all the same.
+        """
+        with self._writing:
+            if self._closed:
+                return
+            try:
+                if clean and self._failed is None:
+                    with self._changing("write to", self._directory.path):
+                        self._say_closed()
+            finally:
+                self._closed = True
+                self._wal.close()
+                self._hard_state.close()
+                self._directory.close()
+
+    def _say_closed(self) -> None:
+        closed = Closed(self._wal.last_index, self._hard_state.value)
+        document = self._document
+        self._directory.store(
+            NodeDocument(document.identity, document.initial, document.boot_id, closed)
+        )
+
+    def _check_usable(self) -> None:
+        if self._failed is not None:
+            raise StorageFailed(self._failed.what, self._failed.path, self._failed.errno)
+        assert not self._closed, "the directory is closed"
+
+    @contextmanager
+    def _changing(self, what: str, path: Path) -> Iterator[None]:
+        """Whatever ends a change halfway is final, but for the errors that leave all as it was."""
+        self._check_usable()
+        try:
+            with storage_errors(what, path):
+                yield
+        except (DiskFull, SnapshotRejected):
+            raise
+        except BaseException as error:
+            failed = error if isinstance(error, StorageFailed) else StorageFailed(what, path, EIO)
+            self._failed = self._failed or failed
+            raise

@@ -1,0 +1,122 @@
+"""Why the disk does not do what it was asked. Every message is a sentence for the operator."""
+
+from __future__ import annotations
+
+import errno as codes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+WAY_OUT = (
+    "Nothing was changed. Keep a copy of the directory; then, if a majority of the other members"
+    " works, replace this node by a fresh one, else restore a copy from before the damage."
+)
+_FULL = (codes.ENOSPC, codes.EDQUOT)
+
+
+class StorageError(Exception):
+    """The base of what the public calls of raftd.storage raise on purpose."""
+
+
+class DirectoryLocked(StorageError):
+    """Another daemon uses the data directory; `pid` is None if it has not written its own yet."""
+
+    def __init__(self, directory: Path, pid: int | None) -> None:
+        holder = "another raftd" if pid is None else f"another raftd, process {pid},"
+        super().__init__(
+            f"{directory}: {holder} uses this data directory; stop it or give this node its own."
+        )
+        self.directory = directory
+        self.pid = pid
+
+
+class DirectoryDamaged(StorageError):
+    """What is on disk is not what was written there, and no crash explains it.
+
+    `offset` in bytes. `first_index` to `last_index` are the entries that are in doubt; None for
+    `last_index` means all from the first on, None for both that no entry is.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        reason: str,
+        *,
+        offset: int | None = None,
+        first_index: int | None = None,
+        last_index: int | None = None,
+    ) -> None:
+        place = f"{file}" if offset is None else f"{file}, byte {offset}"
+        doubt = ""
+        if first_index is not None:
+            behind = "on" if last_index is None else f"to {last_index}"
+            doubt = f" Entries from {first_index} {behind} are in doubt."
+        super().__init__(f"{place}: {reason}.{doubt} {WAY_OUT}")
+        self.file = file
+        self.reason = reason
+        self.offset = offset
+        self.first_index = first_index
+        self.last_index = last_index
+
+
+class DirectoryMismatch(StorageError):
+    """The directory is whole, but it is not this node's, or this raftd is too old for it."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        super().__init__(f"{file}: {reason}.")
+        self.file = file
+        self.reason = reason
+
+
+class StorageFailed(StorageError):
+    """The operating system refused. After a failed write or fsync it is final for this life:
+    what is on disk is unknown, and a second fsync would not tell (fsyncgate)."""
+
+    def __init__(self, what: str, path: Path, errno: int) -> None:
+        super().__init__(f"cannot {what} {path}: {os.strerror(errno)}")
+        self.what = what
+        self.path = path
+        self.errno = errno
+
+
+class DiskFull(StorageError):
+    """No space, or no quota, is left. Nothing was changed; the same call may succeed later."""
+
+    def __init__(self, what: str, path: Path, errno: int) -> None:
+        super().__init__(
+            f"cannot {what} {path}: {os.strerror(errno)}; free some space, nothing is lost."
+        )
+        self.what = what
+        self.path = path
+        self.errno = errno
+
+
+class NotInLog(StorageError, LookupError):
+    """The log on disk has no such entry, or has it no more."""
+
+    def __init__(self, index: int, first_index: int, last_index: int) -> None:
+        super().__init__(f"no entry {index}: the log on disk has {first_index} to {last_index}")
+        self.index = index
+        self.first_index = first_index
+        self.last_index = last_index
+
+
+class SnapshotRejected(StorageError):
+    """The file is not the snapshot it is said to be; it was removed, and nothing else changed."""
+
+
+def is_full(error: OSError) -> bool:
+    """Out of space or quota: the one failure that may pass."""
+    return error.errno in _FULL
+
+
+@contextmanager
+def storage_errors(what: str, path: Path, *, full_passes: bool = False) -> Iterator[None]:
+    """An OSError from here is StorageFailed; with `full_passes`, DiskFull if it is that."""
+    try:
+        yield
+    except OSError as error:
+        kind = DiskFull if full_passes and is_full(error) else StorageFailed
+        place = path if error.filename is None else Path(os.fsdecode(error.filename))
+        raise kind(what, place, error.errno or codes.EIO) from error

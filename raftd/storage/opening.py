@@ -1,0 +1,147 @@
+"""How a data directory is opened: read all, check all, only then change something.
+
+The order of the changes matters. Names and snapshots that were read are made durable before the
+log forgets what they replace; everything is settled before a new life begins, and that is durable
+before anybody hears of it. Each step can be done twice, so a crash in between costs nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import msgspec
+
+from raftd.raft.state import Recovered, SnapshotMetadata
+from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity
+from raftd.storage.errors import DirectoryDamaged
+from raftd.storage.files import Files
+from raftd.storage.hard_state import HardStateFile
+from raftd.storage.recovery import Recovery, recover
+from raftd.storage.snapshots import Snapshots
+from raftd.storage.wal import Wal
+
+
+class Opened(msgspec.Struct):
+    """A directory in a new life, all parts of it ready."""
+
+    directory: Directory
+    document: NodeDocument
+    peers: dict[str, PeerIdentity]
+    hard_state: HardStateFile
+    snapshots: Snapshots
+    wal: Wal
+    recovered: Recovered
+    notes: list[str]
+    was_clean: bool
+    same_boot: bool
+
+
+def open_directory(
+    files: Files, directory: Directory, new: NodeDocument, segment_bytes: int, tail_bytes: int
+) -> Opened:
+    """Begin a new life of the node in a locked directory; `new` is what a fresh one begins with.
+
+    Raises what Disk.open does; then nothing is open but the directory.
+    """
+    notes: list[str] = []
+    document = directory.load(new.identity.name)
+    if document is None:
+        document = new
+        directory.create(new)
+        HardStateFile.create(files, directory.hard_state)
+        Wal.create(files, directory.wal, new.identity.cluster_id, segment_bytes)
+        notes.append(f"made a new data directory {directory.path} for {new.identity.name}")
+    with ExitStack() as opened:
+        peers = directory.load_peers()
+        hard_state = HardStateFile(files, directory.hard_state)
+        opened.callback(hard_state.close)
+        snapshots = Snapshots(files, directory.snapshots)
+        newest = snapshots.newest or no_snapshot(document)
+        recovery = recover(files, directory.wal, document.identity.cluster_id, newest)
+        _check_together(directory, document, hard_state, recovery)
+
+        directory.settle()
+        notes += snapshots.settle()
+        if hard_state.had_invalid_slot:
+            notes.append(f"one slot of {directory.hard_state} was not valid; it is written anew")
+        hard_state.settle()
+        recovery.repair(files)
+        wal = Wal(files, recovery, segment_bytes)
+        opened.callback(wal.close)
+        if recovery.restart_at is not None:
+            wal.finish_restart(wal.prepare_restart(recovery.restart_at))
+            recovery.log.configurations.clear()
+        recovered = _recovered(hard_state, newest, wal, recovery, tail_bytes)
+        begun = _next_life(files, document)
+        directory.store(begun)
+        opened.pop_all()
+    return Opened(
+        directory,
+        begun,
+        peers,
+        hard_state,
+        snapshots,
+        wal,
+        recovered,
+        notes + recovery.notes,
+        was_clean=document.closed is not None,
+        same_boot=bool(document.boot_id) and document.boot_id == begun.boot_id,
+    )
+
+
+def no_snapshot(document: NodeDocument) -> SnapshotMetadata:
+    """What stands for the snapshot while there is none."""
+    return SnapshotMetadata(0, 0, document.initial)
+
+
+def _check_together(
+    directory: Directory, document: NodeDocument, hard_state: HardStateFile, recovery: Recovery
+) -> None:
+    """What each file by itself cannot tell: that it is as new as the others."""
+    log, state = recovery.log.index, hard_state.value
+    if log.last_term > state.current_term:
+        raise DirectoryDamaged(
+            directory.hard_state,
+            f"term {state.current_term} stands there, but the log has entries of {log.last_term}",
+        )
+    closed = document.closed
+    if closed is None:
+        return
+    if closed.hard_state != state:
+        raise DirectoryDamaged(
+            directory.hard_state,
+            f"it was closed in term {closed.hard_state.current_term} and is in term"
+            f" {state.current_term} now, or has another vote",
+        )
+    if closed.last_index != log.last_index or recovery.torn:
+        last = recovery.segments[-1]
+        raise DirectoryDamaged(
+            last.path,
+            f"the log was closed at index {closed.last_index} and ends at {log.last_index} now",
+            offset=last.used,
+            first_index=min(closed.last_index, log.last_index) + 1,
+        )
+
+
+def _recovered(
+    hard_state: HardStateFile,
+    snapshot: SnapshotMetadata,
+    wal: Wal,
+    recovery: Recovery,
+    tail_bytes: int,
+) -> Recovered:
+    above = snapshot.last_included_index + 1
+    return Recovered(
+        hard_state.value,
+        snapshot,
+        wal.last_index,
+        wal.term_runs(above),
+        tuple(found for found in recovery.log.configurations if found[0] >= above),
+        wal.tail(above, tail_bytes),
+    )
+
+
+def _next_life(files: Files, document: NodeDocument) -> NodeDocument:
+    last = document.identity
+    identity = Identity(last.name, last.node_id, last.cluster_id, last.incarnation + 1)
+    return NodeDocument(identity, document.initial, files.boot_id())

@@ -1,0 +1,76 @@
+"""The order law: a message that leaves speaks only of what its sender's disk holds.
+
+Paper 5.1 and Figure 2: persistent state is "updated on stable storage before responding to RPCs".
+The one exception is a leader's AppendEntries, which may leave while its entries are being
+written (thesis 10.2.1); its term, though, must be durable.
+"""
+
+from __future__ import annotations
+
+from typing import TypeGuard, assert_never
+
+from raftd.raft.messages import (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
+    Message,
+    Request,
+    RequestVoteRequest,
+    RequestVoteResponse,
+    TimeoutNowRequest,
+    TimeoutNowResponse,
+)
+from raftd.raft.state import HardState
+from raftd.raft.update import Outgoing
+from tests.raft.durable import Durable
+
+
+def is_request(message: Message) -> TypeGuard[Request]:
+    return isinstance(
+        message,
+        RequestVoteRequest | AppendEntriesRequest | InstallSnapshotRequest | TimeoutNowRequest,
+    )
+
+
+def check_durable(sender: str, out: Outgoing, durable: Durable) -> None:
+    """`durable` is the sender's disk at the moment the message leaves."""
+    term = durable.hard_state.current_term
+    message = out.message
+    match message:
+        case RequestVoteRequest():
+            if message.pre_vote:
+                good = message.term - 1 <= term
+            else:
+                good = durable.hard_state == HardState(message.term, sender)
+            good = good and message.last_log_index <= durable.last_index
+        case RequestVoteResponse():
+            if message.vote_granted and not message.pre_vote:
+                good = term > message.term or durable.hard_state == HardState(message.term, out.to)
+            else:
+                good = message.term <= term or message.vote_granted
+        case AppendEntriesRequest():
+            good = message.term <= term
+        case AppendEntriesResponse():
+            good = message.term <= term and (
+                not message.success or message.match_index <= durable.last_index
+            )
+        case InstallSnapshotRequest():
+            good = message.term <= term and (
+                message.last_included_index <= durable.snapshot.last_included_index
+            )
+        case InstallSnapshotResponse():
+            good = message.term <= term and (
+                not message.installed
+                or max(durable.snapshot.last_included_index, durable.last_index)
+                >= message.last_included_index
+            )
+        case TimeoutNowRequest() | TimeoutNowResponse():
+            good = message.term <= term
+        case _:
+            assert_never(message)
+    assert good, (
+        f"{sender} sends {out.to} {message}, but its disk has {durable.hard_state},"
+        f" entries up to {durable.last_index},"
+        f" a snapshot up to {durable.snapshot.last_included_index}"
+    )
