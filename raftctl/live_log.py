@@ -25,7 +25,7 @@ class LiveLog:
         self._printer = printer
         self._lines = lines
         self._size = printer.size()
-        self._visible: deque[tuple[Key, str]] = deque(maxlen=self._rows())
+        self._visible: deque[tuple[Key | None, str]] = deque(maxlen=self._rows())
         self._newest: Key = (0, 0)
 
     def show(self, entries: Sequence[Entry]) -> None:
@@ -50,8 +50,10 @@ class LiveLog:
         if key <= self._newest and entry["state"] not in _FINAL:
             return ""
         self._newest = max(self._newest, key)
+        dates = self._lines.date(entry)
+        self._visible.extend((None, date) for date in dates)
         self._visible.append((key, line))
-        return line + "\n"
+        return "".join(f"{each}\n" for each in (*dates, line))
 
 
 def _redrawn(line: str, rows_up: int) -> str:

@@ -1,7 +1,7 @@
 """Log entries for people: one line each, or one at length; and the files of the log.
 
-On a terminal of less than 100 columns the state is a mark with a legend, so that there is room for
-what the entry does; elsewhere it is a word.
+On a terminal of less than 100 columns the state is a mark with a legend, and the date has a line of
+its own, so that there is room for what the entry does. Elsewhere each line has all of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class EntryLines:
 
     def __init__(self, printer: Printer) -> None:
         self._printer = printer
-        self._widths = [5, 4, 19, 11, 7, 10]
+        self._widths = [5, 4, 8, 11, 7, 10]
+        self._date = ""
 
     def prepare(self, entries: Sequence[Entry]) -> None:
         """Make the columns wide enough."""
@@ -48,6 +49,14 @@ class EntryLines:
             lines.append(printer.paint(legend, "faint"))
             texts[3] = " "
         return [*lines, printer.paint(self._join(texts).rstrip(), "strong")]
+
+    def date(self, entry: Entry) -> list[str]:
+        """The line that says the date, if the entry's own line does not, and it is another one."""
+        date, has_date, _ = units.moment(entry["time_ms"]).partition("T")
+        if not self._marks or not has_date or date == self._date:
+            return []
+        self._date = date
+        return [self._printer.paint(date, "faint")]
 
     def line(self, entry: Entry) -> str:
         """One entry. On a terminal the line ends before the last column."""
@@ -72,10 +81,11 @@ class EntryLines:
     def _texts(self, entry: Entry) -> list[str]:
         precise = self._printer.terminal and self._printer.columns >= _PRECISE_FROM
         kind = clean(entry["kind"])
+        time = units.moment(entry["time_ms"], precise=precise)
         return [
             str(entry["index"]),
             str(entry["term"]),
-            units.moment(entry["time_ms"], precise=precise),
+            time.partition("T")[2] or time if self._marks else time,
             self._mark(entry["state"]) if self._marks else clean(entry["state"]),
             _KINDS.get(kind, kind),
             clean(units.who(entry.get("uid"), entry.get("node"))),

@@ -260,6 +260,8 @@ class _Reading:
                 values["socket"] = settings.socket_path(str(places.socket(name, system=system)))
             except Wrong as wrong:
                 self._problem("socket", str(wrong))
+            except OSError as error:
+                self._problem("socket", f"no place for it by default ({error}); write one down")
 
     def _add_addresses(self, name: str, values: dict[str, Any], members: dict[str, str]) -> None:
         own = members.get(name)

@@ -7,6 +7,7 @@ that a systemd unit asked for come first (systemd.exec(5): StateDirectory=, Runt
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import platformdirs
@@ -30,8 +31,17 @@ def data_directory(node: str, *, system: bool) -> Path:
 
 
 def socket(node: str, *, system: bool) -> Path:
-    own = Path("/run/raftd") if system else platformdirs.user_runtime_path("raftd")
-    return (_given_by_systemd("RUNTIME_DIRECTORY", node) or own / node) / "raftd.sock"
+    """Raises OSError if a user has no runtime directory that is safe."""
+    given = _given_by_systemd("RUNTIME_DIRECTORY", node)
+    return (given or _runtime_directory(system) / node) / "raftd.sock"
+
+
+def _runtime_directory(system: bool) -> Path:
+    if system:
+        return Path("/run/raftd")
+    with warnings.catch_warnings():  # that XDG_RUNTIME_DIR is not set: raftctl looks there as well
+        warnings.simplefilter("ignore")
+        return platformdirs.user_runtime_path("raftd")
 
 
 def _given_by_systemd(variable: str, node: str) -> Path | None:

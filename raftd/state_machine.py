@@ -43,7 +43,8 @@ class StateMachine(Protocol):
         """Apply entries in order, all in one step, and return one result for each.
 
         Indexes are contiguous and start at last_applied + 1. A body that makes no sense is the
-        client's mistake: its result says so, nothing is raised.
+        client's mistake: its result says so, nothing is raised. Raises OSError, with nothing done,
+        when the disk is full (ENOSPC, EDQUOT: it is called again) or fails (anything else: final).
         """
         ...
 

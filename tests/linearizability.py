@@ -2,21 +2,23 @@
 
 `check(history)` is the one way in: None if the history is linearizable (Herlihy & Wing 1990), else
 an `Illegal` with the shortest prefix that is not, and why. Linearizability is local, so every key
-is judged on its own (as in Porcupine: Athalye 2017).
+is judged on its own (as Porcupine does: Athalye 2017).
 
-The search is Wing & Gong's (1993): build a legal order from the front; next may come an operation
-whose call precedes every return that is still missing. With Lowe's memory (2017): never look twice
-at the same set of placed operations with the same value. It is sound and complete. What makes it
-fast enough for long histories are arguments of exchange, each of which keeps at least one
-legal order if there is any (`needs` is the value that an operation saw, if it saw one):
+The search builds legal orders from the front (Wing & Gong 1993), all of them at once, from one
+return to the next ("just in time", Lowe 2017): a configuration is the value, the pending
+operations that took effect already, and the operations of unknown outcome used so far; when an
+operation returns, every configuration must be one in which it took effect. No configuration is
+kept twice. It is sound and complete. These arguments of exchange, each of which keeps a legal order
+if there is any, make it fast enough (an operation `needs` the value that it saw, if it saw one):
 
-* An operation that sees the present value and leaves it is placed at once.
+* An operation that sees the present value and leaves it takes effect at once.
 * If the present value has observers to come, and nobody left to write it again, only its observers
   may come next.
-* A blind write whose value nobody will see may be placed before any other blind write. Of blind
-  writes of one value the one with the earliest return may be placed first.
-* An operation with unknown outcome (it took effect once after its call, or never) is placed
-  only as part of a shortest chain that makes the value which the next operation saw.
+* A blind write whose value nobody will see goes right before any other blind write. Of blind
+  writes of one value the one with the earliest return goes first.
+* An operation with unknown outcome (it took effect once after its call, or never) is used only as
+  part of a shortest chain that makes the value which the next operation saw. Of configurations
+  that differ only in what they have used, those that have used more can do nothing more.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ BLIND = -1
 """`needs` of an operation that is done whatever the value is."""
 IMPOSSIBLE = -2
 """`needs` of a cas that reports as another value the very one that it expected."""
+UNSEEN = -3
+"""Any value that no operation will see any more."""
 
 
 class Undecided(Exception):
@@ -53,11 +57,11 @@ class Illegal(msgspec.Struct, frozen=True):
 def check(
     history: Iterable[Operation],
     initial: Mapping[str, str] | None = None,
-    max_configurations: int = 20_000_000,
+    max_steps: int = 20_000_000,
 ) -> Illegal | None:
     """None if linearizable. Keys not in `initial` start without a value.
 
-    Raises Undecided if one key takes more than `max_configurations` steps.
+    Raises Undecided if one key takes more than `max_steps`.
     """
     by_key: defaultdict[str, list[Operation]] = defaultdict(list)
     for operation in history:
@@ -66,8 +70,8 @@ def check(
     for key, operations in sorted(by_key.items()):
         operations.sort(key=lambda each: (each.call, each.returned))
         first = (initial or {}).get(key)
-        if not _Search(operations, first, max_configurations).run():
-            return _explain(key, operations, first, max_configurations)
+        if not _Search(operations, first, max_steps).run():
+            return _explain(key, operations, first, max_steps)
     return None
 
 
@@ -85,18 +89,30 @@ class _Step(msgspec.Struct, frozen=True, gc=False):
         return self.needs == self.leaves
 
 
-class _Move(msgspec.Struct, frozen=True, gc=False):
-    """Place the unknown operations `chain`, then the known one `position`."""
-
-    position: int
-    chain: tuple[int, ...] = ()
+_Configuration = tuple[int, int, int]
+"""(bit i: the operation in slot i took effect; the value; bit i: unknown operation i was used)"""
 
 
-class _Undo(msgspec.Struct, frozen=True, gc=False):
-    move: _Move
-    head: int
-    window: int
-    value: int
+class _Layer:
+    """A set of configurations; of those that differ only in `used`, the ones that used least."""
+
+    def __init__(self) -> None:
+        self._used: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+
+    def add(self, placed: int, value: int, used: int) -> bool:
+        """False if a configuration that is as good is there already."""
+        known = self._used[placed, value]
+        if known:
+            if any(other & ~used == 0 for other in known):
+                return False
+            known[:] = [other for other in known if used & ~other]
+        known.append(used)
+        return True
+
+    def __iter__(self) -> Iterator[_Configuration]:
+        for (placed, value), alternatives in self._used.items():
+            for used in alternatives:
+                yield placed, value, used
 
 
 class _Search:
@@ -104,34 +120,31 @@ class _Search:
 
     def __init__(self, operations: Sequence[Operation], first: str | None, limit: int) -> None:
         self._numbers: dict[str | None, int] = {None: 0}
-        self._limit = limit
-        self.known: list[_Step] = []
-        unknown: list[_Step] = []
-        for operation in operations:
-            if operation.outcome == "unknown":
-                if operation.operation != "get":
-                    unknown.append(self._step(operation))
-            elif operation.outcome != "failed":
-                self.known.append(self._step(operation))
+        self._steps_left = limit
+        steps = [
+            (each.outcome, self._step(each))
+            for each in operations
+            if each.outcome != "failed" and (each.outcome, each.operation) != ("unknown", "get")
+        ]
+        self.known = [step for outcome, step in steps if outcome != "unknown"]
+        unknown = [step for outcome, step in steps if outcome == "unknown"]
         self.unknown = _observable(self.known, unknown)
+        self._first = self._number(first)
+        self.values = {number: value for value, number in self._numbers.items()}
+        # Of operations that have not returned: how many need, or write, each value.
+        self._observers = Counter(step.needs for step in self.known)
+        self._writers = Counter(step.leaves for step in self.known if not step.observes_only)
         self._makers: defaultdict[int, list[int]] = defaultdict(list)
+        self._makers_mask: Counter[int] = Counter()
+        self._users_mask: Counter[int] = Counter()
         for index, step in enumerate(self.unknown):
             self._makers[step.leaves].append(index)
-        self.value = self._number(first)
-        self.values = {number: value for value, number in self._numbers.items()}
-        # Unlinearized operations form a list in the order of their calls; `end` closes it.
-        self.end = len(self.known)
-        self._next = list(range(1, self.end + 2))
-        self._previous = list(range(-1, self.end + 1))
-        self.head = 0
-        self._window = 0  # bit i: operation head + i is placed
-        self._used = 0  # bit i: unknown operation i is placed
-        self._observers = Counter(step.needs for step in self.known)
-        self._unknown_observers = Counter(step.needs for step in self.unknown)
-        writers = [step for step in self.known if not step.observes_only] + self.unknown
-        self._writers = Counter(step.leaves for step in writers)
-        self.best: tuple[int, list[_Undo], int, list[int]] = (-1, [], self.value, [])
-        """Most operations placed so far: how many, the last moves, the value, what was next."""
+            self._makers_mask[step.leaves] |= 1 << index
+            self._users_mask[step.needs] |= 1 << index
+        self._pending: dict[int, _Step] = {}
+        self._now = 0
+        self.layer = _Layer()
+        """What may be the case; after `run` returned False, just before it became impossible."""
 
     def _number(self, value: str | None) -> int:
         return self._numbers.setdefault(value, len(self._numbers))
@@ -155,143 +168,118 @@ class _Search:
 
     def run(self) -> bool:
         """True if there is a legal order."""
-        trail: list[_Undo] = []
-        choices: list[Iterator[_Move]] = [iter(self._moves(trail))]
-        failed: defaultdict[tuple[int, int, int], list[int]] = defaultdict(list)
-        steps = 0
-        while self.head != self.end:
-            move = next(choices[-1], None)
-            if move is None:
-                choices.pop()
-                if not trail:
-                    return False
-                self._undo(trail.pop())
+        self.layer.add(0, self._first, 0)
+        events = [(step.call, 0, number) for number, step in enumerate(self.known)]
+        events += [(step.returned, 1, number) for number, step in enumerate(self.known)]
+        events.sort()
+        slots: dict[int, int] = {}
+        free: list[int] = []
+        for self._now, returns, number in events:
+            step = self.known[number]
+            if not returns:
+                slot = slots[number] = free.pop() if free else len(slots)
+                self._pending[slot] = step
                 continue
-            undo = self._place(move)
-            # Whatever was tried from here before has failed: the number of placed operations grows
-            # along the trail, so none of it is under way. With fewer unknown ones left it fails, too.
-            used_before = failed[self.head, self._window, self.value]
-            if any(used & ~self._used == 0 for used in used_before):
-                self._undo(undo)
-                continue
-            used_before.append(self._used)
-            steps += 1
-            if steps > self._limit:
-                raise Undecided(f"more than {self._limit} configurations")
-            trail.append(undo)
-            choices.append(iter(self._moves(trail)))
+            slot = slots[number]
+            layer = self._returned(slot)
+            if layer is None:
+                return False
+            self.layer = layer
+            free.append(slot)
+            del self._pending[slot]
+            self._observers[step.needs] -= 1
+            if not step.observes_only:
+                self._writers[step.leaves] -= 1
         return True
 
-    def _candidates(self) -> tuple[list[int], int]:
-        """What may come next: called before anything unplaced returned; and that return."""
-        found: list[int] = []
-        position = self.head
-        first_return = self.known[position].returned if position != self.end else 0
-        while position != self.end and (step := self.known[position]).call <= first_return:
-            found.append(position)
-            first_return = min(first_return, step.returned)
-            position = self._next[position]
-        return found, first_return
+    def _returned(self, slot: int) -> _Layer | None:
+        """What may be the case once the operation in `slot` took effect; None: nothing."""
+        seen, after = _Layer(), _Layer()
+        bit = 1 << slot
+        found = False
+        stack = list(self.layer)
+        while stack:
+            placed, value, used = stack.pop()
+            for other, step in self._pending.items():
+                if step.needs == value and step.observes_only:
+                    placed |= 1 << other
+            if placed & bit:
+                left = self._left(self._observers[value], value, placed, used)
+                after.add(placed & ~bit, value if left else UNSEEN, used)
+                found = True
+                continue
+            for move in self._moves(placed, value, used, bit):
+                if seen.add(*move):
+                    stack.append(move)
+                    self._steps_left -= 1
+        if self._steps_left < 0:
+            raise Undecided("too many configurations")
+        return after if found else None
 
-    def _moves(self, trail: list[_Undo]) -> list[_Move]:
-        """The moves worth trying from here, those without unknown operations first."""
-        candidates, first_return = self._candidates()
-        seeing = [each for each in candidates if self.known[each].needs == self.value]
-        for position in seeing:
-            if self.known[position].observes_only:
-                return [_Move(position)]
-        moves = [_Move(position) for position in seeing]
-        if not self._observers[self.value] or self._writers[self.value]:
-            blind, unseen = self._blind(candidates)
-            moves += [_Move(position) for position in blind]
-            moves += self._chained(candidates, first_return, blind_start=not unseen)
-        if not moves and len(trail) > self.best[0]:
-            self.best = (len(trail), trail[-6:], self.value, candidates)
-        return moves
+    def _left(self, total: int, value: int, placed: int, used: int) -> bool:
+        """Will anybody need `value`? `total` is how many needed it that have not returned."""
+        if self._users_mask[value] & ~used:
+            return True
+        return total > 0 and total > sum(
+            1 for slot, step in self._pending.items() if placed >> slot & 1 and step.needs == value
+        )
 
-    def _blind(self, candidates: list[int]) -> tuple[list[int], bool]:
-        """Blind writes to try, and whether it is one whose value nobody will see."""
-        earliest: dict[int, int] = {}
-        for position in candidates:
-            step = self.known[position]
+    def _held(self, value: int, placed: int, used: int) -> bool:
+        """Must `value` stay until its observers are done, because nobody will write it again?"""
+        if not self._observers[value] or self._makers_mask[value] & ~used:
+            return False
+        observers, writers = self._observers[value], self._writers[value]
+        for slot, step in self._pending.items():
+            if placed >> slot & 1:
+                observers -= step.needs == value
+                writers -= step.leaves == value and not step.observes_only
+        return observers > 0 and not writers
+
+    def _moves(self, placed: int, value: int, used: int, bit: int) -> Iterator[_Configuration]:
+        """What may come next, until the operation with `bit` took effect."""
+        waiting = [(slot, each) for slot, each in self._pending.items() if not placed >> slot & 1]
+        for slot, step in waiting:
+            if step.needs == value:
+                yield placed | 1 << slot, step.leaves, used
+        if self._held(value, placed, used):
+            return
+        blind: dict[int, tuple[int, int]] = {}
+        hidden = placed
+        for slot, step in waiting:
             if step.needs != BLIND:
                 continue
-            if not self._observers[step.leaves] and not self._unknown_observers[step.leaves]:
-                return [position], True
-            other = earliest.get(step.leaves)
-            if other is None or step.returned < self.known[other].returned:
-                earliest[step.leaves] = position
-        return sorted(earliest.values(), key=lambda each: self.known[each].returned), False
-
-    def _chained(self, candidates: list[int], latest: int, blind_start: bool) -> Iterator[_Move]:
-        """Moves that need operations of unknown outcome, called by `latest`, to have happened."""
-        chains: dict[int, list[tuple[int, ...]]] = {}
-        for position in candidates:
-            needs = self.known[position].needs
-            if needs in {BLIND, IMPOSSIBLE, self.value}:
-                continue
-            if needs not in chains:
-                chains[needs] = list(self._chains(needs, latest, blind_start, frozenset()))
-            for chain in chains[needs]:
-                yield _Move(position, chain)
+            if not self._left(self._observers[step.leaves], step.leaves, placed, used):
+                hidden |= 1 << slot
+            elif step.leaves not in blind or step.returned < blind[step.leaves][0]:
+                blind[step.leaves] = (step.returned, slot)
+        if hidden & bit:
+            yield hidden, UNSEEN, used
+        for leaves, (_, slot) in blind.items():
+            yield hidden | 1 << slot, leaves, used
+        for slot, step in waiting:
+            if step.needs not in {BLIND, IMPOSSIBLE, value}:
+                for more in self._chains(step.needs, value, used, frozenset()):
+                    starts_blind = self.unknown[more[0]].needs == BLIND
+                    after = (hidden if starts_blind else placed) | 1 << slot
+                    yield after, step.leaves, used | sum(1 << index for index in more)
 
     def _chains(
-        self, target: int, latest: int, blind_start: bool, passed: frozenset[int]
+        self, target: int, value: int, used: int, passed: frozenset[int]
     ) -> Iterator[tuple[int, ...]]:
-        """Shortest chains of unused unknown operations from the present value to `target`."""
+        """Shortest chains of unused unknown operations, called by now, from `value` to `target`."""
         tried: set[int] = set()
         for index in self._makers.get(target, ()):
             step = self.unknown[index]
-            if step.call > latest:
+            if step.call > self._now:
                 return
-            if self._used >> index & 1 or step.needs in tried:
+            if used >> index & 1 or step.needs in tried:
                 continue
             tried.add(step.needs)  # of equal ones the earliest call is as good as any
-            if step.needs == self.value or (step.needs == BLIND and blind_start):
+            if step.needs in {BLIND, value}:
                 yield (index,)
-            elif step.needs not in passed and step.needs != BLIND:
-                for chain in self._chains(step.needs, latest, blind_start, passed | {target}):
+            elif step.needs not in passed:
+                for chain in self._chains(step.needs, value, used, passed | {target}):
                     yield (*chain, index)
-
-    def _place(self, move: _Move) -> _Undo:
-        undo = _Undo(move, self.head, self._window, self.value)
-        for index in move.chain:
-            self._used |= 1 << index
-            self._count_unknown(self.unknown[index], -1)
-        position = move.position
-        after, before = self._next[position], self._previous[position]
-        self._previous[after] = before
-        if before >= 0:
-            self._next[before] = after
-        if position == self.head:
-            self._window >>= after - position
-            self.head = after
-        else:
-            self._window |= 1 << (position - self.head)
-        self._count_known(self.known[position], -1)
-        self.value = self.known[position].leaves
-        return undo
-
-    def _undo(self, undo: _Undo) -> None:
-        position = undo.move.position
-        after, before = self._next[position], self._previous[position]
-        self._previous[after] = position
-        if before >= 0:
-            self._next[before] = position
-        self.head, self._window, self.value = undo.head, undo.window, undo.value
-        self._count_known(self.known[position], 1)
-        for index in undo.move.chain:
-            self._used &= ~(1 << index)
-            self._count_unknown(self.unknown[index], 1)
-
-    def _count_known(self, step: _Step, change: int) -> None:
-        self._observers[step.needs] += change
-        if not step.observes_only:
-            self._writers[step.leaves] += change
-
-    def _count_unknown(self, step: _Step, change: int) -> None:
-        self._unknown_observers[step.needs] += change
-        self._writers[step.leaves] += change
 
 
 def _observable(known: Sequence[_Step], unknown: Sequence[_Step]) -> list[_Step]:
@@ -329,39 +317,34 @@ def _explain(key: str, operations: list[Operation], first: str | None, limit: in
             high = middle
     culprit = finished[low]
     prefix = _prefix(operations, culprit.returned)
-    search = _Search(prefix, first, limit)
-    search.run()
-    return Illegal(key, tuple(prefix), culprit, _story(key, culprit, prefix, search))
+    return Illegal(key, tuple(prefix), culprit, _story(culprit, prefix, first, limit))
 
 
-def _may_write(operation: Operation, value: str | None) -> bool:
-    writes = operation.operation != "get" and operation.outcome != "mismatch"
-    return writes and operation.value == value
-
-
-def _story(key: str, culprit: Operation, prefix: list[Operation], search: _Search) -> str:
+def _story(culprit: Operation, prefix: list[Operation], first: str | None, limit: int) -> str:
+    """Why the return of `culprit` cannot be, for people."""
     saw = culprit.expected if culprit.operation == "cas" else culprit.result
     if culprit.outcome == "mismatch":
         saw = culprit.result
-    writers = [each for each in prefix if _may_write(each, saw)][-5:]
-    count, moves, value, stuck = search.best
-    placed = [
-        step.operation
-        for undo in moves
-        for step in (
-            *(search.unknown[index] for index in undo.move.chain),
-            search.known[undo.move.position],
-        )
-    ]
-    around = [each for each in prefix if each.returned >= culprit.call or each in placed][-20:]
-    lines = [f"key {key}: no order of the first {len(prefix)} operations explains the last one:"]
+    before = _Search([each for each in prefix if each.returned < culprit.returned], first, limit)
+    before.run()
+    values = sorted(
+        {str(before.values.get(value, "(one nobody saw)")) for _, value, _ in before.layer}
+    )
+    writers = [each for each in prefix if each.operation != "get" and each.value == saw]
+    writers = [each for each in writers if each.outcome != "mismatch"][-5:]
+    lines = [f"key {culprit.key}: no order of the first {len(prefix)} operations explains"]
     lines.append(f"  {culprit}")
     if culprit.operation in {"get", "cas"}:
-        lines.append("What wrote the value that it saw:")
+        lines.append(f"What could have written {'nothing' if saw is None else saw} there:")
         lines += [f"  {each}" for each in writers] or ["  nobody"]
-    lines += [f"The longest order (of {count} operations) ends with:"]
-    lines += [f"  {each}" for each in placed]
-    lines += [f"and leaves {search.values[value]}; next would have to come one of:"]
-    lines += [f"  {search.known[each].operation}" for each in stuck]
-    lines += ["Operations around it, by call:", *(f"  {each}" for each in around)]
+    lines.append(f"Possible values after all that had ended by then: {', '.join(values)}")
+    lines.append("The operations before it, in the order of their returns:")
+    ended = sorted((each for each in prefix if each.outcome != "unknown"), key=_by_return)
+    lines += [f"  {each}" for each in ended[-20:-1]]
+    lines.append("Operations without an answer by then, the newest ones:")
+    lines += [f"  {each}" for each in prefix if each.outcome == "unknown"][-10:] or ["  none"]
     return "\n".join(lines)
+
+
+def _by_return(operation: Operation) -> int:
+    return operation.returned

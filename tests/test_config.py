@@ -358,3 +358,19 @@ def test_the_cluster_id_comes_from_label_and_members(file: Path) -> None:
     )
     assert one != cluster_id(loaded(file, f'cluster = "x"\n{THREE}'))
     assert one != cluster_id(loaded(file, THREE.replace("7003", "7004")))
+
+
+def test_a_user_without_a_runtime_directory_has_to_choose_one(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert loaded(file, f'socket = "/srv/x"\n{ONE}').socket == Path("/srv/x")
+
+    def unsafe(_: str) -> Path:
+        raise PermissionError("runtime directory is not yours")
+
+    monkeypatch.setattr("platformdirs.user_runtime_path", unsafe)
+    assert problem(file, ONE).startswith(
+        "socket: no place for it by default (runtime directory is not yours); write one down"
+    )

@@ -131,7 +131,8 @@ class _Lines:
 
     def show(self, entries: Sequence[Entry]) -> None:
         self._lines.prepare(entries)
-        self._printer.lines(self._lines.line(entry) for entry in entries)
+        for entry in entries:
+            self._printer.lines([*self._lines.date(entry), self._lines.line(entry)])
 
 
 class _UnderHead:
@@ -164,6 +165,7 @@ def _sink(session: Session, *, redraw: bool) -> _Sink:
 def _follow(session: Session, sink: _Sink, lines: int | None, first: int | None) -> None:
     parameters: dict[str, int | bool] = {"follow": True}
     if first is not None:
+        _demand_held(_held(session), first, None)
         parameters["first"] = first
     else:
         parameters["count"] = _DEFAULT_COUNT if lines is None else lines
@@ -181,20 +183,31 @@ def _follow(session: Session, sink: _Sink, lines: int | None, first: int | None)
         raise Failure(f"{failure}; {again}", failure.code) from failure
 
 
+def _held(session: Session) -> LogInfo:
+    found: LogInfo = session.call(f"{NODE}.GetLogInfo")["info"]
+    return found
+
+
+def _demand_held(info: LogInfo, index: int, last: int | None) -> None:
+    """What a snapshot has replaced is not skipped in silence; nor is what is not there yet, if
+    there is a `last`. Raises Failure."""
+    if index < info["first_index"] or (last is not None and index > last):
+        sentence = f"no entry {index}: this node's log {log_view.held(info)}"
+        raise Failure(sentence, ExitCode.NOT_FOUND)
+
+
 def _pages(session: Session, lines: int | None, first: int | None) -> Iterator[list[Entry]]:
     """The entries asked for, at most _PAGE at a time."""
     count = _DEFAULT_COUNT if lines is None else lines
     if first is None and count <= _PAGE:
         yield session.call(f"{NODE}.ReadLog", {"count": count})["entries"]
         return
-    held: LogInfo = session.call(f"{NODE}.GetLogInfo")["info"]
+    held = _held(session)
     start = first or max(held["first_index"], held["last_index"] - count + 1)
     end = held["last_index"]
-    if first is not None and first > end:
-        has = log_view.held(held)
-        raise Failure(f"no entry {first}: this node's log {has}", ExitCode.NOT_FOUND)
-    if first is not None and lines is not None:
-        end = min(end, first + lines - 1)
+    if first is not None:
+        _demand_held(held, first, end)
+        end = end if lines is None else min(end, first + lines - 1)
     while start <= end:
         parameters = {"first": start, "count": min(_PAGE, end - start + 1)}
         entries: list[Entry] = session.call(f"{NODE}.ReadLog", parameters)["entries"]

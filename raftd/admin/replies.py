@@ -96,8 +96,9 @@ class Replies:
                 self._release(size)
         finally:
             self._sending = False
-        if self._places and self._places[0].turn:
-            self._places[0].turn.set()
+        turn = self._places[0].turn if self._places else None
+        if turn is not None:
+            turn.set()
 
     async def send_part(self, place: Place, part: bytes) -> None:
         """One reply of a stream, whose last one goes into `place`. Waits for that to be the first.

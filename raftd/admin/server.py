@@ -131,6 +131,10 @@ class _Server:
     async def _run(self, connection: Connection) -> None:
         try:
             await connection.run()
+        except* AssertionError:
+            raise  # what the daemon holds may be wrong, so it must stop
+        except* Exception as failures:
+            logger.exception("a client's connection ended unexpectedly", exc_info=failures)
         finally:
             self._open.discard(connection)
 

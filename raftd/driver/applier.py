@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections.abc import Callable
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 
 import msgspec
@@ -16,11 +18,14 @@ from raftd.driver.waiting import Promise, Signal
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.raft import Raft
 from raftd.state_machine import Committed, StateMachine, decode_command
-from raftd.storage.disk import Disk
+from raftd.storage.disk import Disk, StorageFailed
 
 log = logging.getLogger("raftd.driver")
 
 BATCH_BYTES = 1 << 20
+RETRY_INTERVAL = 1.0
+"""Seconds between two tries while the disk is full."""
+FULL = (ENOSPC, EDQUOT)
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -35,12 +40,19 @@ class Applier:
     """The only one who touches the state machine's `apply` and `restore`."""
 
     def __init__(
-        self, raft: Raft, disk: Disk, state_machine: StateMachine, offload: Offload
+        self,
+        raft: Raft,
+        disk: Disk,
+        state_machine: StateMachine,
+        offload: Offload,
+        disk_changed: Callable[[], None],
     ) -> None:
+        """`disk_changed` is told when `problem` comes or goes."""
         self._raft = raft
         self._disk = disk
         self._state_machine = state_machine
         self._offload = offload
+        self._disk_changed = disk_changed
         self._target = self.applied_index = state_machine.last_applied
         self._wake = Signal()
         self._busy = trio.Lock()
@@ -48,6 +60,8 @@ class Applier:
         self._commands: dict[int, tuple[int, Promise[Applied]]] = {}
         self._readers: list[tuple[int, int, Promise[None]]] = []
         self._reader_count = 0
+        self.problem: str | None = None
+        """Why the state machine takes no entries now; None: it does."""
         self.changed = Signal()
         """Fires whenever `applied_index` has grown."""
 
@@ -105,7 +119,7 @@ class Applier:
     async def _apply_some(self) -> None:
         entries = await self._read()
         batch = [_committed(entry) for entry in entries]
-        results = await self._offload(self._state_machine.apply, batch)
+        results = await self._apply(batch)
         self.applied_index = entries[-1].index
         for entry, result in zip(entries, results, strict=True):
             waiting = self._commands.pop(entry.index, None)
@@ -118,6 +132,28 @@ class Applier:
                 promise.fail(NoQuorum("leadership was lost and another entry took its place"))
         self._answer_readers()
         self.changed.fire()
+
+    async def _apply(self, batch: list[Committed]) -> list[bytes]:
+        """A full disk is waited for; any other failure is final."""
+        while True:
+            try:
+                results = await self._offload(self._state_machine.apply, batch)
+            except OSError as error:
+                if error.errno not in FULL:
+                    where = Path(str(error.filename))
+                    raise StorageFailed("write to", where, error.errno or EIO) from error
+                self._set_problem(f"disk full: {error}")
+                await trio.sleep(RETRY_INTERVAL)
+            else:
+                self._set_problem(None)
+                return results
+
+    def _set_problem(self, problem: str | None) -> None:
+        if problem != self.problem:
+            if problem is not None:
+                log.warning("%s", problem)
+            self.problem = problem
+            self._disk_changed()
 
     async def _read(self) -> list[Entry]:
         first = self.applied_index + 1

@@ -93,7 +93,6 @@ class Driver:
         self._settings = settings
         self._disk = disk
         self._offload = offload
-        self._disk_lock = trio.Lock()
 
         def encode(index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
             return record.encode(index, term, entry_type, payload, int(wall_clock() * 1000))
@@ -109,17 +108,17 @@ class Driver:
         )
         self._wake = trio.Event()
         self._deadline = -math.inf
+        self._inbox: list[tuple[str, Request]] = []
         self._answers: dict[tuple[str, int], Promise[Response]] = {}
         self._calls: dict[str, int] = {}
         self._view: tuple[object, ...] = ()
         self.changed = Signal()
         """Fires when role, leader or term have changed, or a transfer began or ended."""
         self.peers = Peers(network, disk, offload)
-        self.applier = Applier(raft, disk, state_machine, offload)
+        self.applier = Applier(raft, disk, state_machine, offload, self._disk_changed)
         self.snapshots = Snapshots(
             raft,
             disk,
-            self._disk_lock,
             state_machine,
             self.applier,
             offload,
@@ -127,7 +126,6 @@ class Driver:
         )
         self.saver = Saver(
             disk,
-            self._disk_lock,
             offload,
             self._saved,
             self.snapshots.install,
@@ -158,8 +156,13 @@ class Driver:
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
         self.status_view = Status(
-            raft, disk, self.applier, self.peers, lambda: self.saver.problem, wall_clock
+            raft, disk, self.applier, self.peers, lambda: self.problem, wall_clock
         )
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with this node's disk; None: nothing."""
+        return self.saver.problem or self.applier.problem
 
     # ---- calls
 
@@ -227,8 +230,17 @@ class Driver:
         """The algorithm was told something: look at its update soon."""
         self._wake.set()
 
+    def _take_inbox(self) -> None:
+        """Requests that came together are taken in the order in which they were sent: tasks wake
+        in any order, and an AppendEntries that overtakes another is refused."""
+        inbox, self._inbox = self._inbox, []
+        inbox.sort(key=lambda item: item[1].request_id)
+        for sender, request in inbox:
+            self.raft.receive(trio.current_time(), sender, request)
+
     def _step(self) -> None:
         """Do what the update says, in the order of its fields."""
+        self._take_inbox()
         update = self.raft.take_update()
         for note in update.notes:
             log.log(_LEVELS[note.level], "%s", note.text)
@@ -258,7 +270,7 @@ class Driver:
         self.kick()
 
     def _disk_changed(self) -> None:
-        self.raft.set_may_lead(trio.current_time(), self.saver.problem is None)
+        self.raft.set_may_lead(trio.current_time(), self.problem is None)
         self.kick()
 
     def _tell_changes(self) -> None:
@@ -359,11 +371,11 @@ class Driver:
 
     async def _answer_request(self, sender: str, request: Request) -> Message | None:
         key = (sender, request.request_id)
-        if key in self._answers or (self.saver.problem is not None and _is_large(request)):
+        if key in self._answers or (self.problem is not None and _is_large(request)):
             return None
         promise = self._answers[key] = Promise()
         try:
-            self.raft.receive(trio.current_time(), sender, request)
+            self._inbox.append((sender, request))
             self.kick()
             with trio.move_on_after(self._settings.raft.election_timeout[1] * 10):
                 return await promise.wait()

@@ -18,7 +18,7 @@ from raftd import codec
 from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
 from raftd.driver.offload import Offload
 from raftd.raft.messages import Message
-from raftd.storage.disk import Identity, PeerIdentity
+from raftd.storage.disk import DiskFull, Identity, PeerIdentity
 from raftd.transport.transport import Unreachable
 
 AnyMessage = Message | ClientMessage
@@ -38,8 +38,11 @@ class Carrier(Protocol):
 class PeerStore(Protocol):
     """What `raftd.storage.Disk` offers: who the peers were when we last met."""
 
-    identity: Identity
-    known_peers: dict[str, PeerIdentity]
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def known_peers(self) -> dict[str, PeerIdentity]: ...
 
     def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
 
@@ -69,6 +72,8 @@ class Peers:
         """Members whose messages this node refuses, and why."""
         self.refused_by: dict[str, str] = {}
         """Members that refuse this node, and why."""
+        self.heard: dict[str, float] = {}
+        """When each member was last heard of, in trio's seconds."""
         self.strangers = 0
         """Messages refused since the start."""
 
@@ -90,6 +95,8 @@ class Peers:
         except (DecodeError, Stranger) as error:
             self._refuse(peer, str(error))
             raise Unreachable(str(error)) from error
+        except DiskFull as error:
+            raise Unreachable(f"the disk is too full to note who {peer} is") from error
         if isinstance(envelope.message, RefusedResponse):
             self._refused_by(peer, envelope.message.reason)
             raise PeerRefused(envelope.message.reason)
@@ -111,6 +118,9 @@ class Peers:
             else:
                 self._refuse(envelope.sender, str(error))
             return codec.encode(self._envelope(envelope.sender, RefusedResponse(str(error))))
+        except DiskFull as error:
+            log.warning("cannot note who %s is: %s", envelope.sender, error)
+            return None
         answer = await handler(envelope.sender, envelope.message)
         return None if answer is None else codec.encode(self._envelope(envelope.sender, answer))
 
@@ -162,6 +172,7 @@ class Peers:
                 f"{sender} is in its life {envelope.incarnation}, but has been in"
                 f" {known.incarnation}: an old copy of its data directory was started"
             )
+        self.heard[sender] = trio.current_time()
         if self.refused.pop(sender, None) is not None:
             log.info("%s is welcome again", sender)
 

@@ -22,6 +22,7 @@ log = logging.getLogger("raftd.storage")
 
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
+SPARE_RETRY_INTERVAL = 30.0
 
 
 class Saver:
@@ -30,7 +31,6 @@ class Saver:
     def __init__(
         self,
         disk: Disk,
-        disk_lock: trio.Lock,
         offload: Offload,
         saved: Callable[[Update], None],
         install: Callable[[SnapshotMetadata], Awaitable[None]],
@@ -40,7 +40,6 @@ class Saver:
         """`install` puts a received snapshot in place; `disk_changed` is told when `problem` comes
         or goes; a save that takes more than `stall_limit` seconds is a problem."""
         self._disk = disk
-        self._disk_lock = disk_lock
         self._offload = offload
         self._saved = saved
         self._install = install
@@ -49,6 +48,7 @@ class Saver:
         self._pending: list[Update] = []
         self._wake = trio.Event()
         self._started: float | None = None
+        self._spare_wanted = trio.Event()
         self.is_idle = True
         self.problem: str | None = None
         """Why the disk takes no writes now; None: it does."""
@@ -67,6 +67,7 @@ class Saver:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch)
+            nursery.start_soon(self._prepare_spares)
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
@@ -74,7 +75,7 @@ class Saver:
                     await self._save(self._take())
                 self.is_idle = True
                 if self._disk.spare_wanted:
-                    await self._prepare_spare()
+                    self._spare_wanted.set()
 
     def _take(self) -> list[Update]:
         """Updates that one save can take: a snapshot to install begins a save of its own."""
@@ -86,34 +87,48 @@ class Saver:
 
     async def _save(self, updates: list[Update]) -> None:
         hard_state, entries = _combine(updates)
-        if updates[0].snapshot_to_install is not None:
+        snapshot = updates[0].snapshot_to_install
+        if snapshot is not None:
             await self._write(hard_state, [])
             hard_state = None
-            await self._install(updates[0].snapshot_to_install)
+            await self._with_space(self._install, snapshot)
         await self._write(hard_state, entries)
         for update in updates:
             self._saved(update)
 
     async def _write(self, hard_state: HardState | None, entries: list[Entry]) -> None:
-        while hard_state is not None or entries:
-            self._started = trio.current_time()
+        if hard_state is not None or entries:
+            await self._with_space(self._timed_save, hard_state, entries)
+
+    async def _timed_save(self, hard_state: HardState | None, entries: list[Entry]) -> None:
+        self._started = trio.current_time()
+        try:
+            await self._offload(self._disk.save, hard_state, entries)
+        finally:
+            self._started = None
+
+    async def _with_space(self, write: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Do it as soon as there is space for it."""
+        while True:
             try:
-                async with self._disk_lock:
-                    await self._offload(self._disk.save, hard_state, entries)
+                await write(*args)
             except DiskFull as error:
                 self._set_problem(f"disk full: {error}")
                 await trio.sleep(RETRY_INTERVAL)
-                continue
-            finally:
-                self._started = None
-            self._set_problem(None)
-            return
+            else:
+                self._set_problem(None)
+                return
 
-    async def _prepare_spare(self) -> None:
-        try:
-            await self._offload(self._disk.prepare_spare)
-        except DiskFull as error:
-            log.warning("no space for the next log segment: %s", error)
+    async def _prepare_spares(self) -> None:
+        """The next segment, made beside the saves, so that none has to wait for it."""
+        while True:
+            await self._spare_wanted.wait()
+            try:
+                await self._offload(self._disk.prepare_spare)
+            except DiskFull as error:
+                log.warning("no space for the next segment of the log: %s", error)
+                await trio.sleep(SPARE_RETRY_INTERVAL)
+            self._spare_wanted = trio.Event()
 
     async def _watch(self) -> None:
         """Notice a save that does not end."""

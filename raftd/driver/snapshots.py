@@ -18,6 +18,9 @@ from raftd.raft.state import SnapshotMetadata
 from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk, DiskFull
 
+RETRY_INTERVAL = 30.0
+"""Seconds after a snapshot that could not be taken."""
+
 log = logging.getLogger("raftd.driver")
 
 
@@ -28,7 +31,6 @@ class Snapshots:
         self,
         raft: Raft,
         disk: Disk,
-        disk_lock: trio.Lock,
         state_machine: StateMachine,
         applier: Applier,
         offload: Offload,
@@ -36,7 +38,6 @@ class Snapshots:
     ) -> None:
         self._raft = raft
         self._disk = disk
-        self._disk_lock = disk_lock
         self._state_machine = state_machine
         self._applier = applier
         self._offload = offload
@@ -60,7 +61,11 @@ class Snapshots:
 
     async def _take(self) -> None:
         path = self._disk.snapshot_path()
-        index = await self._offload(self._state_machine.snapshot, path)
+        try:
+            index = await self._offload(self._state_machine.snapshot, path)
+        except OSError as error:
+            await self._gave_up(path, error)
+            return
         server = self._raft.server
         term = server.log.term(index)
         if term is None or index <= server.snapshot.last_included_index:
@@ -71,22 +76,24 @@ class Snapshots:
         )
         metadata = SnapshotMetadata(index, term, configuration)
         try:
-            async with self._disk_lock:
-                metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
+            metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
         except DiskFull as error:
-            log.warning("no space for a snapshot: %s", error)
-            await self._offload(_remove, path)
+            await self._gave_up(path, error)
             return
         compact_index = min(index, server.log.tail_first_index - 1)
         self._raft.snapshot_taken(trio.current_time(), metadata, compact_index)
-        async with self._disk_lock:
-            await self._offload(self._disk.compact, compact_index)
+        await self._offload(self._disk.compact, compact_index)
         log.info(
             "took a snapshot of %d bytes up to entry %d; the log begins at %d now",
             metadata.size,
             index,
             self._disk.first_index,
         )
+
+    async def _gave_up(self, path: Path, error: Exception) -> None:
+        log.warning("no snapshot was taken: %s", error)
+        await self._offload(_remove, path)
+        await trio.sleep(RETRY_INTERVAL)
 
     # ---- sent to a follower
 
@@ -109,7 +116,12 @@ class Snapshots:
             self._incoming, self._received = key, 0
             self._path = self._disk.snapshot_path()
         if request.offset == self._received:
-            await self._offload(_write, self._path, request.offset, request.data)
+            try:
+                await self._offload(_write, self._path, request.offset, request.data)
+            except OSError as error:
+                log.warning("cannot store a part of the leader's snapshot: %s", error)
+                await trio.sleep(1.0)
+                return self._received
             self._received += len(request.data)
         if request.done and self._received == request.size:
             found = await self._offload(_sha256, self._path)
@@ -121,9 +133,8 @@ class Snapshots:
     async def install(self, metadata: SnapshotMetadata) -> None:
         """Put the received snapshot in place of log and state."""
         assert self._path is not None, "what is installed has been received"
-        path, self._path, self._incoming = self._path, None, None
-        async with self._disk_lock:
-            await self._offload(self._disk.install_snapshot, path, metadata)
+        await self._offload(self._disk.install_snapshot, self._path, metadata)
+        self._path = self._incoming = None
         snapshot_file = self._disk.snapshot_file
         assert snapshot_file is not None
         await self._applier.restore(snapshot_file, metadata.last_included_index)

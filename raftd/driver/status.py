@@ -171,13 +171,15 @@ class Status:
     ) -> MemberStatus:
         server = self._raft.server
         refused = self._peers.refused.get(name) or (progress.refused if progress else None)
+        heard = self._peers.heard.get(name)
+        own_contact_ms = None if heard is None else int((trio.current_time() - heard) * 1000)
         member = MemberStatus(
             name,
             server.configuration.addresses.get(name, ""),
             server.configuration.is_voter(name),
             "unknown",
             reachable=report is not None and refused is None,
-            last_contact_ms=progress.last_contact_ms if progress is not None else None,
+            last_contact_ms=own_contact_ms if progress is None else progress.last_contact_ms,
             match_index=progress.match_index if progress is not None else None,
             problem=refused,
         )

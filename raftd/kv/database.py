@@ -5,9 +5,9 @@ tables are exactly those of SCHEMA, SQLite's quick_check finds no fault, and `po
 row: index and term of the last entry applied, written in the same transaction as what it did.
 
 The file is a view that can be made again from snapshot and log, so nothing is ever fsynced
-(synchronous=OFF). After a crash of the process every transaction is whole, because what was written is in
-the kernel's hands. After a crash of the machine the file may be anything: start with a fresh one.
-A snapshot is such a file by itself, without a write-ahead log.
+(synchronous=OFF). After a crash of the process every transaction is whole, because what was
+written is in the kernel's hands. After a crash of the machine the file may be anything: start with
+a fresh one. A snapshot is such a file by itself, without a write-ahead log.
 """
 
 from __future__ import annotations
@@ -87,19 +87,19 @@ def check(connection: sqlite3.Connection) -> None:
     """Raises Damaged if this is no valid database of the store."""
     try:
         if _pragma(connection, "application_id") != APPLICATION_ID:
-            raise Damaged("it is no file of raftd's key-value store")  # noqa: TRY301
+            raise Damaged("it is no file of raftd's key-value store")
         if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
-            raise Damaged(  # noqa: TRY301
+            raise Damaged(
                 f"its schema has version {version}, this raftd knows version {SCHEMA_VERSION}"
             )
         found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
         if found != SCHEMA:
-            raise Damaged("its tables are not those of the key-value store")  # noqa: TRY301
+            raise Damaged("its tables are not those of the key-value store")
         if (fault := _pragma(connection, "quick_check(1)")) != "ok":
-            raise Damaged(f"SQLite finds it damaged: {fault}")  # noqa: TRY301
+            raise Damaged(f"SQLite finds it damaged: {fault}")
         index, term = position(connection)
         if index < 0 or term < 0:
-            raise Damaged(f"it says it stands at index {index}, term {term}")  # noqa: TRY301
+            raise Damaged(f"it says it stands at index {index}, term {term}")
     except sqlite3.Error as error:
         if _code(error) in _NO_DAMAGE:
             raise

@@ -17,10 +17,11 @@ def describe(command: Command) -> str:
             return f"put {show(key)} = {_size(value)}"
         case Delete(key):
             return f"delete {show(key)}"
-        case CompareAndSet(key, _, _, None):
-            return f"delete {show(key)} if {_condition(command)}"
-        case CompareAndSet(key, _, _, bytes(value)):
-            return f"set {show(key)} = {_size(value)} if {_condition(command)}"
+        case CompareAndSet():
+            condition = _condition(command)
+            if command.value is None:
+                return f"delete {show(command.key)} if {condition}"
+            return f"set {show(command.key)} = {_size(command.value)} if {condition}"
         case _ as never:
             assert_never(never)
 

@@ -6,15 +6,13 @@ Deterministic: a result depends on the entries alone, never on time, dice, or th
 
 from __future__ import annotations
 
+import errno
 import logging
 import shutil
 import sqlite3
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
-
-import msgspec
 
 from raftd.kv import database, describe
 from raftd.kv.commands import (
@@ -44,6 +42,8 @@ MAX_KEY_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 """A list ends before it has more than this, but never before its first item."""
 _ITEM_OVERHEAD = 16
+_STEPS_BETWEEN_LOOKS = 20_000
+"""Steps of SQLite's machine, some milliseconds, between two looks whether a snapshot shall stop."""
 
 _GET = "SELECT revision, value FROM items WHERE key = ?"
 _UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
@@ -55,7 +55,7 @@ _UNREADABLE = (ValueError, RecursionError)
 
 
 class KeyValueStore:
-    """raftd.state_machine.StateMachine in the file `directory`/kv.db; its threads are as said there.
+    """A raftd.state_machine.StateMachine, with its threads, in the file `directory`/kv.db.
 
     With `fresh` it starts empty, whatever is there: to be used after a crash of the machine. A
     damaged file is replaced by an empty one, with a line in the log. Every method raises
@@ -72,8 +72,6 @@ class KeyValueStore:
         self._writer = database.open_writer(self._path)
         self._last_applied, self._last_applied_term = database.position(self._writer)
         self._readers = Readers(self._path)
-        self._lock = threading.Lock()
-        self._snapshotting: sqlite3.Connection | None = None
         self._closed = False
 
     @property
@@ -129,21 +127,18 @@ class KeyValueStore:
 
     def snapshot(self, path: Path) -> int:
         """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "a snapshot goes to a new file", str(path))
         with database.os_errors(path):
             source = database.connect(self._path, mode="ro")
             try:
-                with self._lock:
-                    if self._closed:
-                        raise ValueError("the key-value store is closed")
-                    self._snapshotting = source
+                source.set_progress_handler(self._must_stop, _STEPS_BETWEEN_LOOKS)
                 # Reads in one transaction of its own; in WAL mode that holds up no writer.
                 source.execute("VACUUM INTO ?", (str(path),))
             except sqlite3.Error:
                 path.unlink(missing_ok=True)
                 raise
             finally:
-                with self._lock:
-                    self._snapshotting = None
                 source.close()
             copy = database.connect(path, mode="ro", immutable=True)
             try:
@@ -152,17 +147,17 @@ class KeyValueStore:
                 copy.close()
 
     def restore(self, path: Path) -> None:
-        """Take over the snapshot at `path`. A crash leaves the old state, or the new one."""
+        """Take over the snapshot at `path`. A crash leaves the old state, the new one, or none."""
         if not path.is_file():
             raise ValueError(f"{path} is no snapshot of the key-value store: there is no such file")
-        # Check the copy and not the original: what is checked is what is used.
-        shutil.copyfile(path, self._incoming)
         try:
+            # Check the copy and not the original: what is checked is what is used.
+            shutil.copyfile(path, self._incoming)
             self._check_incoming(path)
             with database.os_errors(self._path), self._readers.paused():
                 self._writer.close()
                 if database.has_log(self._path):
-                    # Another process has the file open: its log must not meet the new file.
+                    # Someone else has the file open: its log must not meet the new file.
                     database.remove(self._path)
                 self._incoming.replace(self._path)
                 self._writer = database.open_writer(self._path)
@@ -179,12 +174,13 @@ class KeyValueStore:
         return describe.describe(command)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._snapshotting is not None:
-                self._snapshotting.interrupt()
+        self._closed = True
         self._readers.close()
         self._writer.close()
+
+    def _must_stop(self) -> bool:
+        """Asked again and again by SQLite while a snapshot is made."""
+        return self._closed
 
     def _check_incoming(self, original: Path) -> None:
         try:

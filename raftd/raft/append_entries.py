@@ -76,7 +76,9 @@ def entries_read(server: Server, now: float, peer: str, entries: tuple[Entry, ..
         progress.paused = True
         return
     prev_log_term = server.log.term(progress.next_index - 1)
-    if entries[0].index == progress.next_index and prev_log_term is not None:
+    # By Log Matching, the last one's term vouches for all: none was truncated meanwhile.
+    valid = server.log.term(entries[-1].index) == entries[-1].term
+    if valid and entries[0].index == progress.next_index and prev_log_term is not None:
         _send(server, now, peer, progress, progress.next_index - 1, prev_log_term, entries)
 
 
@@ -160,23 +162,28 @@ def _rejected(
 ) -> None:
     """Paper 5.3: "the leader decrements next_index and retries", but a whole term at a time."""
     if sent <= progress.match_index:
-        server.note(f"sees that {peer} lost entries it had acknowledged, up to {sent}", "warning")
+        # Overtaken on its way; or, if nothing else was on its way, what matched is gone.
+        if progress.mode is Mode.PROBE:
+            server.note(f"sees that {peer} lost entries it had acknowledged: {sent}", "warning")
+            progress.paused = True
         progress.probe(progress.match_index + 1)
-        progress.paused = True
         return
-    hint = min(response.conflict_index, sent - 1)
-    agree = server.log.last_index_with_term_at_most(response.conflict_term, hint)
+    agree = min(response.conflict_index, sent - 1)
+    if agree >= server.log.base_index:
+        agree = server.log.last_index_with_term_at_most(response.conflict_term, agree)
     server.note(f"goes back with {peer} from {sent} to {agree}")
     progress.probe(agree + 1)
 
 
 def unanswered(server: Server, peer: str, request_id: int) -> None:
-    """A request was lost, or its answer was. Send again, from what is known to match."""
+    """A request was lost, or its answer was. Send again, from the oldest that is on its way."""
     progress = server.progress.get(peer)
-    if progress is None or progress.in_flight.pop(request_id, None) is None:
+    if progress is None or request_id not in progress.in_flight:
         return
-    if progress.mode is not Mode.SNAPSHOT:
-        progress.probe(progress.match_index + 1)
+    if progress.mode is Mode.SNAPSHOT:
+        progress.in_flight.clear()
+    else:
+        progress.probe(min(progress.in_flight.values()) + 1)
     progress.paused = True
     server.note(f"got no answer from {peer}; pauses until the next heartbeat")
 

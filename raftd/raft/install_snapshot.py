@@ -109,6 +109,7 @@ def _install(server: Server, request: InstallSnapshotRequest) -> None:
         server.log.restart_at(index, term)
         server.persisted_index = min(server.persisted_index, server.commit_index)
         server.given_index = index
+        server.truncations += 1
         later = []
     server.configurations = [(index, metadata.configuration), *later]
     server.given_index = max(server.given_index, index)

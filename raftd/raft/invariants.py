@@ -18,16 +18,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, pairwise
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.server import Server
-from raftd.raft.state import HardState, Role, SnapshotMetadata
+from raftd.raft.state import Role
 
 Runs = tuple[tuple[int, int], ...]
 
 
-class InvariantViolated(AssertionError):  # noqa: N818 - it says what happened
+class InvariantViolated(AssertionError):
     """`name`: the property; `text`: what was found, with servers, terms and indexes."""
 
     def __init__(self, name: str, text: str) -> None:
@@ -43,14 +43,14 @@ class Seen:
         log = server.log
         self.server = server
         self.role: Role = server.role
-        self.hard_state: HardState = server.hard_state
-        self.persisted_hard_state: HardState = server.persisted_hard_state
-        self.persisted_index: int = server.persisted_index
-        self.commit_index: int = server.commit_index
-        self.snapshot: SnapshotMetadata = server.snapshot
-        self.configuration: Configuration = server.configuration
-        self.base_index: int = log.base_index
-        self.last_index: int = log.last_index
+        self.hard_state = server.hard_state
+        self.persisted_hard_state = server.persisted_hard_state
+        self.persisted_index = server.persisted_index
+        self.commit_index = server.commit_index
+        self.snapshot = server.snapshot
+        self.configuration = server.configuration
+        self.base_index = log.base_index
+        self.last_index = log.last_index
         self.last_entry = log.entry(log.last_index)
         self.runs: Runs = log.term_runs
 
@@ -149,116 +149,112 @@ class Invariants:
 
 
 def check_server(server: Server, before: Seen | None, history: History) -> None:
-    """Everything that one changed server must fulfil against `before`, its last step in this
-    life, and against all that was seen."""
+    """All that one changed server must fulfil against `before`, its last step in this life, and
+    against everything that was seen."""
     sound(server)
     terms_and_votes(server, before, history)
     first_change = before.first_change(server) if before is not None else server.log.first_index
     if before is not None:
         leader_append_only(server, before, first_change)
     log_matching(server, first_change, history)
-    election_safety(server, before, history)
+    election_safety(server, history)
     state_machine_safety(server, before, first_change, history)
     configuration_in_force(server, history)
 
 
 def sound(server: Server) -> None:
     """One server for itself."""
-    log = server.log
-    _check(
-        server.persisted_index <= log.last_index,
-        "persisted index",
-        f"{server.name} has saved up to {server.persisted_index}, its log ends at {log.last_index}",
-    )
-    _check(
-        log.base_index
-        <= server.snapshot.last_included_index
-        <= server.commit_index
-        <= log.last_index,
-        "order of indexes",
-        f"{server.name}: log from {log.first_index}, snapshot up to"
-        f" {server.snapshot.last_included_index}, commit index {server.commit_index},"
-        f" log up to {log.last_index}",
-    )
+    name, log, snapshot = server.name, server.log, server.snapshot.last_included_index
+    if server.persisted_index > log.last_index:
+        raise InvariantViolated(
+            "persisted index",
+            f"{name} has saved up to {server.persisted_index}, its log ends at {log.last_index}",
+        )
+    if not log.base_index <= snapshot <= server.commit_index <= log.last_index:
+        raise InvariantViolated(
+            "order of indexes",
+            f"{name} has a log from {log.first_index} to {log.last_index}, a snapshot up to"
+            f" {snapshot}, and commit index {server.commit_index}",
+        )
     runs = log.term_runs
-    _check(
-        all(one[0] < two[0] and one[1] < two[1] for one, two in zip(runs, runs[1:], strict=False))
-        and (not runs or runs[0][0] == log.first_index),
-        "terms rise along a log",
-        f"{server.name} has runs {runs} from {log.first_index}",
-    )
-    _check(
-        log.last_term <= server.current_term,
-        "terms of entries",
-        f"{server.name} in term {server.current_term} has an entry of term {log.last_term}",
-    )
+    rising = all(one[0] < two[0] and one[1] < two[1] for one, two in pairwise(runs))
+    if not rising or (runs and runs[0][0] != log.first_index):
+        raise InvariantViolated(
+            "terms rise along a log", f"{name} has runs {runs} from {log.first_index} on"
+        )
+    if log.last_term > server.current_term:
+        raise InvariantViolated(
+            "terms of entries",
+            f"{name} in term {server.current_term} has an entry of term {log.last_term}",
+        )
 
 
 def terms_and_votes(server: Server, before: Seen | None, history: History) -> None:
     """Figure 2: current_term "increases monotonically"; 5.2: "each server will vote for at most
     one candidate in a given term"."""
-    name, durable = server.name, server.persisted_hard_state
+    name, now, durable = server.name, server.hard_state, server.persisted_hard_state
     if before is not None:
-        old = before.hard_state
-        _check(
-            server.current_term >= old.current_term
-            and durable.current_term >= before.persisted_hard_state.current_term,
-            "terms never go back",
-            f"{name} went from {old} to {server.hard_state}, durably {durable}",
-        )
-        _check(
-            server.current_term > old.current_term or old.voted_for in {None, server.voted_for},
-            "one vote a term",
-            f"{name} had voted for {old.voted_for} in term {old.current_term},"
-            f" now for {server.voted_for}",
-        )
+        then, then_durable = before.hard_state, before.persisted_hard_state
+        if now.current_term < then.current_term or (
+            durable.current_term < then_durable.current_term
+        ):
+            raise InvariantViolated(
+                "terms never go back",
+                f"{name} went from {then}, durably {then_durable}, to {now}, durably {durable}",
+            )
+        if now.current_term == then.current_term and then.voted_for not in {None, now.voted_for}:
+            raise InvariantViolated("one vote a term", f"{name} went from {then} to {now}")
     if durable.voted_for is not None:
         vote = history.votes.setdefault((name, durable.current_term), durable.voted_for)
-        _check(
-            vote == durable.voted_for,
-            "one vote a term",
-            f"{name} voted for {vote} and for {durable.voted_for} in term {durable.current_term}",
-        )
+        if vote != durable.voted_for:
+            raise InvariantViolated(
+                "one vote a term",
+                f"{name} voted for {vote} and {durable.voted_for} in term {durable.current_term}",
+            )
 
 
 def durable_state_survives(server: Server, before: Seen) -> None:
     """A new life has what the last one knew to be on disk."""
-    old, new = before.persisted_hard_state, server.hard_state
-    _check(
-        new.current_term > old.current_term
-        or (new.current_term == old.current_term and old.voted_for in {None, new.voted_for}),
-        "durable state survives",
-        f"{server.name} had {old} on its disk and starts with {new}",
-    )
+    old, new, log = before.persisted_hard_state, server.hard_state, server.log
+    if new.current_term < old.current_term or (
+        new.current_term == old.current_term and old.voted_for not in {None, new.voted_for}
+    ):
+        raise InvariantViolated(
+            "durable state survives", f"{server.name} had {old} on its disk, and starts with {new}"
+        )
     index, term = before.persisted_index, before.term(before.persisted_index)
-    _check(
-        index <= server.log.base_index
-        or (index <= server.log.last_index and term in {None, server.log.term(index)}),
-        "durable state survives",
-        f"{server.name} had entry {index} of term {term} on its disk; its log now ends at"
-        f" {server.log.last_index} and has term {server.log.term(index)} there",
-    )
+    if index > log.last_index or (index > log.base_index and term not in {None, log.term(index)}):
+        raise InvariantViolated(
+            "durable state survives",
+            f"{server.name} had entry {index} of term {term} on its disk, and starts with a log"
+            f" up to {log.last_index} that has term {log.term(index)} there",
+        )
 
 
-def election_safety(server: Server, before: Seen | None, history: History) -> None:
+def election_safety(server: Server, history: History) -> None:
     """Figure 3: "at most one leader can be elected in a given term" (5.2)."""
     if server.role is not Role.LEADER:
         return
-    known = history.leaders.setdefault(server.current_term, Seen(server))
-    _check(
-        known.server is server,
-        "election safety",
-        f"{known.server.name} and {server.name} both were elected in term {server.current_term}",
-    )
+    term = server.current_term
+    if term not in history.leaders:
+        history.leaders[term] = Seen(server)
+    known = history.leaders[term].server
+    if known is not server:
+        who = known.name if known.name != server.name else f"an earlier life of {known.name}"
+        raise InvariantViolated(
+            "election safety", f"{who} and {server.name} were both elected in term {term}"
+        )
 
 
 def leader_append_only(server: Server, before: Seen, first_change: int) -> None:
     """Figure 3: "a leader never overwrites or deletes entries in its log; it only appends new
     entries" (5.3)."""
-    leads_on = before.role is Role.LEADER and server.role is Role.LEADER
-    if leads_on and before.hard_state.current_term == server.current_term:
-        _check(
-            first_change > before.last_index,
+    if (
+        before.role is server.role is Role.LEADER
+        and before.hard_state.current_term == server.current_term
+        and first_change <= before.last_index
+    ):
+        raise InvariantViolated(
             "leader append-only",
             f"{server.name} changed its log at {first_change} while it led {server.current_term}",
         )
@@ -269,20 +265,20 @@ def log_matching(server: Server, first_change: int, history: History) -> None:
     identical in all entries up through the given index" (5.3): by induction, entry for entry."""
     log = server.log
     for index in range(max(min(first_change, log.last_index), log.first_index), log.last_index + 1):
-        term = log.term(index)
+        term, before, entry = log.term(index), log.term(index - 1), log.entry(index)
         assert term is not None
-        entry, previous = log.entry(index), log.term(index - 1)
         record = entry.record if entry is not None else None
-        known_previous, known_record = history.entries.get((index, term), (None, None))
-        _check(
-            (previous is None or known_previous in {None, previous})
-            and (record is None or known_record in {None, record}),
-            "log matching",
-            f"{server.name} has an entry {index} of term {term}, behind one of term {previous},"
-            f" that is not the one known, behind one of term {known_previous}",
-        )
+        known_before, known_record = history.entries.get((index, term), (None, None))
+        if (None not in {before, known_before} and before != known_before) or (
+            None not in {record, known_record} and record != known_record
+        ):
+            raise InvariantViolated(
+                "log matching",
+                f"{server.name} has an entry {index} of term {term}, behind one of term {before},"
+                f" that differs from the one known, which is behind one of term {known_before}",
+            )
         history.entries[index, term] = (
-            known_previous if previous is None else previous,
+            known_before if before is None else before,
             known_record if record is None else record,
         )
         if entry is not None and entry.configuration is not None:
@@ -294,59 +290,53 @@ def state_machine_safety(
 ) -> None:
     """Figure 3: "if a server has applied a log entry at a given index to its state machine, no
     other server will ever apply a different log entry for the same index" (5.4.3)."""
-    name, log = server.name, server.log
+    name, log, snapshot = server.name, server.log, server.snapshot
     old = before.commit_index if before is not None else 0
-    _check(
-        server.commit_index >= old,
-        "commit index never goes back",
-        f"{name} went from {old} to {server.commit_index}",
-    )
-    _check(
-        first_change > old or before is None,
-        "state machine safety",
-        f"{name} changed its log at {first_change}, committed up to {old}",
-    )
-    snapshot = server.snapshot
-    terms = [(snapshot.last_included_index, snapshot.last_included_term)]
-    terms += [
-        (index, term)
-        for index in range(max(old, log.base_index) + 1, server.commit_index + 1)
-        if (term := log.term(index)) is not None
-    ]
-    for index, term in terms:
-        known = history.committed.setdefault(index, term)
-        _check(
-            known == term,
-            "state machine safety",
-            f"{name} has committed entry {index} of term {term}, another server had one of"
-            f" term {known}",
+    if server.commit_index < old:
+        raise InvariantViolated(
+            "commit index never goes back", f"{name} went from {old} to {server.commit_index}"
         )
-    if server.commit_index in history.committed and (
-        not history.commits or server.commit_index > history.commits[-1][0]
+    if before is not None and first_change <= old:
+        raise InvariantViolated(
+            "state machine safety",
+            f"{name} changed its log at {first_change}, and had committed up to {old}",
+        )
+    new = range(max(old, log.base_index) + 1, server.commit_index + 1)
+    committed = [(index, log.term(index) or 0) for index in new]
+    for index, term in (
+        (snapshot.last_included_index, snapshot.last_included_term),
+        *committed,
     ):
+        known = history.committed.setdefault(index, term)
+        if known != term:
+            raise InvariantViolated(
+                "state machine safety",
+                f"{name} committed an entry {index} of term {term}; one of term {known} was"
+                " committed before",
+            )
+    if not history.commits or server.commit_index > history.commits[-1][0]:
         history.commits.append((server.commit_index, server.current_term))
 
 
 def leader_completeness(history: History, old_leaders: int, old_commits: int) -> None:
     """Figure 3: "if a log entry is committed in a given term, then that entry will be present in
-    the logs of the leaders for all higher-numbered terms" (5.4). Looks at the leaders and the
-    commits behind those numbers, against all others."""
-    pairs = []
+    the logs of the leaders for all higher-numbered terms" (5.4). What came behind the first
+    `old_leaders` and `old_commits` is checked against all the rest."""
+    pairs: list[tuple[int, tuple[int, int]]] = []
     for term in islice(history.leaders, old_leaders, None):
         earlier = (commit for commit in reversed(history.commits) if commit[1] < term)
         pairs += [(term, commit) for commit in islice(earlier, 1)]
     for commit in history.commits[old_commits:]:
         pairs += [(term, commit) for term in history.leaders if term > commit[1]]
     for term, (index, commit_term) in pairs:
-        leader = history.leaders[term]
-        entry_term = history.committed[index]
-        _check(
-            index <= leader.base_index or leader.term(index) == entry_term,
-            "leader completeness",
-            f"entry {index} of term {entry_term} was committed in term {commit_term}, but"
-            f" {leader.server.name} was elected in term {term} with a log up to"
-            f" {leader.last_index} that has term {leader.term(index)} there",
-        )
+        leader, entry_term = history.leaders[term], history.committed[index]
+        if index > leader.base_index and leader.term(index) != entry_term:
+            raise InvariantViolated(
+                "leader completeness",
+                f"entry {index} of term {entry_term} was committed in term {commit_term}, but"
+                f" {leader.server.name} was elected in term {term} with a log up to"
+                f" {leader.last_index} that has term {leader.term(index)} there",
+            )
 
 
 def counts_only_what_is_durable(leader: Server, history: History) -> None:
@@ -356,25 +346,24 @@ def counts_only_what_is_durable(leader: Server, history: History) -> None:
         seen = history.seen.get(peer)
         if seen is None or seen.hard_state.current_term != leader.current_term:
             continue
-        _check(
-            progress.match_index <= max(seen.persisted_index, seen.snapshot.last_included_index),
-            "acknowledged means durable",
-            f"{leader.name} counts {peer} for {progress.match_index} in term"
-            f" {leader.current_term}; its disk has {seen.persisted_index}",
-        )
-    index, term = leader.commit_index, leader.log.term(leader.commit_index)
-    if term != leader.current_term or not all(
-        name in history.seen for name in leader.configuration.members
-    ):
+        if progress.match_index > max(seen.persisted_index, seen.snapshot.last_included_index):
+            raise InvariantViolated(
+                "acknowledged means durable",
+                f"{leader.name} counts {peer} for {progress.match_index} in term"
+                f" {leader.current_term}; on its disk are {seen.persisted_index}",
+            )
+    index, configuration = leader.commit_index, leader.configuration
+    term = leader.log.term(index)
+    if term != leader.current_term or not history.seen.keys() >= set(configuration.members):
         return
-    for half in (leader.configuration.voters, leader.configuration.outgoing_voters):
+    for half in (configuration.voters, configuration.outgoing_voters):
         holders = [name for name in half if history.seen[name].has_durably(index, term)]
-        _check(
-            not half or 2 * len(holders) > len(half),
-            "committed means on a majority's disks",
-            f"{leader.name} commits {index} in term {term}; of {', '.join(half)} it is on the"
-            f" disks of {', '.join(holders) or 'none'}",
-        )
+        if half and 2 * len(holders) <= len(half):
+            raise InvariantViolated(
+                "committed means on a majority's disks",
+                f"{leader.name} commits {index} in term {term}; of {', '.join(half)} it is on the"
+                f" disks of {', '.join(holders) or 'none'}",
+            )
 
 
 def configuration_in_force(server: Server, history: History) -> None:
@@ -390,22 +379,21 @@ def configuration_in_force(server: Server, history: History) -> None:
     for (index, term), configuration in history.configurations.items():
         if index > latest and log.term(index) == term:
             latest, expected = index, configuration
-        elif (
-            included < index <= snapshot.last_included_index
-            and history.committed.get(index) == term
+        elif included < index <= snapshot.last_included_index and (
+            history.committed.get(index) == term
         ):
             included, in_snapshot = index, configuration
-    _check(
-        server.configuration == expected,
-        "configuration in force",
-        f"{server.name} uses {server.configuration}; entry {latest} says {expected}",
-    )
-    _check(
-        snapshot.configuration == in_snapshot,
-        "configuration of a snapshot",
-        f"{server.name}: the snapshot up to {snapshot.last_included_index} says"
-        f" {snapshot.configuration}; committed entry {included} says {in_snapshot}",
-    )
+    if server.configuration != expected:
+        raise InvariantViolated(
+            "configuration in force",
+            f"{server.name} uses {server.configuration}; entry {latest} says {expected}",
+        )
+    if snapshot.configuration != in_snapshot:
+        raise InvariantViolated(
+            "configuration of a snapshot",
+            f"{server.name}: the snapshot up to {snapshot.last_included_index} says"
+            f" {snapshot.configuration}; committed entry {included} says {in_snapshot}",
+        )
 
 
 def _clipped(runs: Runs, base: int, last: int) -> list[tuple[int, int]]:
@@ -416,8 +404,3 @@ def _clipped(runs: Runs, base: int, last: int) -> list[tuple[int, int]]:
         for position, run in enumerate(clipped)
         if position + 1 == len(clipped) or clipped[position + 1][0] > base + 1
     ]
-
-
-def _check(holds: bool, name: str, text: str) -> None:
-    if not holds:
-        raise InvariantViolated(name, text)

@@ -164,18 +164,23 @@ class Raft:
         self._now = now
         server = self.server
         server.may_lead = may_lead
-        if may_lead or server.role is not Role.LEADER or server.transfer is not None:
+        if may_lead or server.role is Role.FOLLOWER:
+            return
+        if server.role is Role.LEADER and server.transfer is not None:
+            server.transfer.resign = True
             return
         try:
             self.transfer_leadership(now, resign=True)
-        except TransferRefused:
-            server.note("has nobody to hand leadership to", "warning")
+        except (NotLeader, TransferRefused) as error:
+            server.note(f"gives up without handing over: {error}")
             become_follower(server, now, server.current_term, None)
 
     def snapshot_taken(self, now: float, metadata: SnapshotMetadata, compact_index: int) -> None:
         """A snapshot is durable; the log up to `compact_index` may go (paper section 7)."""
         self._now = now
         server = self.server
+        if metadata.last_included_index <= server.snapshot.last_included_index:
+            return  # overtaken by one from the leader
         assert compact_index <= metadata.last_included_index <= server.commit_index
         server.snapshot = metadata
         server.log.compact(compact_index)
@@ -192,10 +197,8 @@ class Raft:
         if update.snapshot_to_install is not None:
             installed = update.snapshot_to_install.last_included_index
             server.persisted_index = max(server.persisted_index, installed)
-        if update.entries:
-            last = update.entries[-1]
-            if server.log.term(last.index) == last.term:
-                server.persisted_index = max(server.persisted_index, last.index)
+        if update.entries and update.truncations == server.truncations:
+            server.persisted_index = max(server.persisted_index, update.entries[-1].index)
         if update.hard_state is not None:
             server.persisted_hard_state = update.hard_state
             own_vote = update.hard_state == server.hard_state
@@ -239,6 +242,7 @@ class Raft:
             tuple(server.snapshot_chunks),
             timeouts.next_deadline(server),
             tuple(server.notes),
+            server.truncations,
         )
         server.given_hard_state = hard_state
         server.given_index = server.log.last_index
@@ -267,14 +271,15 @@ class Raft:
         """Rules for leaders (Figure 2), once for all that has come in."""
         server, now = self.server, self._now
         append_entries.advance_commit_index(server)
-        read_index.confirm(server)
         timeout_now.continue_transfer(server)
         for peer, progress in server.progress.items():
             if progress.mode is not Mode.SNAPSHOT:
                 append_entries.send_entries(server, now, peer, progress)
             if progress.mode is Mode.SNAPSHOT:
                 install_snapshot.send_chunk(server, now, peer, progress)
+        read_index.confirm(server)
         read_index.send_round(server, now)
+        read_index.confirm(server)  # a leader that is a majority alone needs no answer
 
     def _leading(self, transfer_note: str | None) -> Server:
         server = self.server

@@ -80,6 +80,8 @@ class Server:
         # what is durable of it
         self.persisted_hard_state = recovered.hard_state
         self.persisted_index = recovered.last_index
+        self.truncations = 0
+        """How often entries were dropped: what was saved before the last time proves nothing."""
         # volatile
         self.role = Role.FOLLOWER
         self.leader: str | None = None
@@ -156,6 +158,7 @@ class Server:
         self.log.truncate_from(index)
         self.given_index = min(self.given_index, index - 1)
         self.persisted_index = min(self.persisted_index, index - 1)
+        self.truncations += 1
         while self.configurations[-1][0] >= index:
             self.configurations.pop()
 

@@ -55,6 +55,8 @@ class Update(msgspec.Struct, frozen=True):
     5. `reads` may be answered, each once its index is applied.
     6. `entries_wanted`: to be read from disk for a follower; `snapshot_chunks`: to be written.
     7. `deadline`: monotonic seconds at which to call `timed_out`.
+
+    `truncations` is for `persisted`: entries that were truncated since are durable for nothing.
     """
 
     messages: tuple[Outgoing, ...]
@@ -68,6 +70,7 @@ class Update(msgspec.Struct, frozen=True):
     snapshot_chunks: tuple[SnapshotChunk, ...]
     deadline: float
     notes: tuple[Note, ...]
+    truncations: int
 
     @property
     def needs_save(self) -> bool:

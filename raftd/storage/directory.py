@@ -112,6 +112,10 @@ class Directory:
     def create(self, new: NodeDocument) -> None:
         """Begin with a directory whose creation never ended. DiskFull."""
         assert new.identity.incarnation == 0
+        # A killed process may have made some of these, and never have come to the fsync.
+        for ancestor in self.path.parents:
+            with contextlib.suppress(PermissionError):
+                self._files.fsync_dir(ancestor)
         self.store(new)
         for directory in (self.wal, self.snapshots):
             self._make_directory(directory)

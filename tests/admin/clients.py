@@ -68,8 +68,18 @@ class RawClient:
         await self.stream.aclose()
 
 
+_opened: list[trio.socket.SocketType] = []
+
+
+def close_all() -> None:
+    """What a test has connected."""
+    while _opened:
+        _opened.pop().close()
+
+
 async def connect(path: Path) -> RawClient:
     sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    _opened.append(sock)
     await sock.connect(str(path))
     return RawClient(trio.SocketStream(sock))
 

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from raftd.admin import protocol
 from raftd.admin.handlers import Handlers
 from raftd.admin.limits import Memory
 from raftd.admin.server import Limits, SocketError, SocketInUse, _Server, peer_uid, serve
-from tests.admin.clients import RawClient, call_bytes, connect, error_name, serving
+from tests.admin.clients import RawClient, call_bytes, close_all, connect, error_name, serving
 from tests.admin.fake_driver import FakeDriver
 
 VERSION = f"{protocol.NODE}.GetVersion"
@@ -28,8 +28,9 @@ SOMEBODY = 1_000_000
 
 
 @pytest.fixture
-def path(tmp_path: Path, autojump_clock: MockClock) -> Path:
-    return tmp_path / "raftd.sock"
+async def path(tmp_path: Path) -> AsyncIterator[Path]:
+    yield tmp_path / "raftd.sock"
+    close_all()
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ class CrowdedListener(socket.socket):
 
 
 async def test_too_many_open_files_are_waited_for(
-    path: Path, driver: FakeDriver, caplog: pytest.LogCaptureFixture
+    path: Path, driver: FakeDriver, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = _Server(Handlers(driver, reload=lambda: None), Limits(), peer_uid)
     with CrowdedListener(socket.AF_UNIX) as listener:
@@ -166,7 +167,9 @@ async def test_a_group_that_does_not_exist(path: Path, driver: FakeDriver) -> No
         await serve(path, Handlers(driver, reload=lambda: None), group="nobodys-group")
 
 
-async def test_calls_under_way_are_answered_before_it_stops(path: Path, driver: FakeDriver) -> None:
+async def test_calls_under_way_are_answered_before_it_stops(
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
+) -> None:
     """pitfall 97"""
     driver.gates[b"a"] = trio.Event()
     async with trio.open_nursery() as nursery:
@@ -191,7 +194,7 @@ async def test_calls_under_way_are_answered_before_it_stops(path: Path, driver: 
 
 
 async def test_calls_that_take_too_long_do_not_keep_it_from_stopping(
-    path: Path, driver: FakeDriver
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
 ) -> None:
     """pitfall 97"""
     driver.gates[b"a"] = trio.Event()
@@ -212,7 +215,7 @@ async def test_calls_that_take_too_long_do_not_keep_it_from_stopping(
 
 
 async def test_a_client_that_does_not_read_does_not_keep_it_from_stopping(
-    path: Path, driver: FakeDriver
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
 ) -> None:
     for _ in range(10_000):
         driver.append()
@@ -225,7 +228,9 @@ async def test_a_client_that_does_not_read_does_not_keep_it_from_stopping(
     assert trio.current_time() - start <= Limits().grace + 0.1
 
 
-async def test_a_bug_of_ours_stops_it(path: Path, driver: FakeDriver) -> None:
+async def test_a_bug_of_ours_stops_it(
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
+) -> None:
     driver.failure = AssertionError("a log has no gaps")
     with pytest.raises(BaseExceptionGroup) as caught:
         async with serving(path, driver):

@@ -7,7 +7,7 @@ a `save_partly`. `recovered` is what a new life starts from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raftd import record
 from raftd.raft.configuration import Configuration
@@ -23,6 +23,11 @@ def encode(index: int, term: int, entry_type: EntryType, payload: bytes) -> byte
 
 def command(index: int, term: int, payload: bytes = b"") -> Entry:
     return Entry(index, term, EntryType.COMMAND, encode(index, term, EntryType.COMMAND, payload))
+
+
+def log_of(terms: Sequence[int]) -> list[Entry]:
+    """Commands with these terms, from index 1 on; each says its index and term."""
+    return [command(index, term, b"%d.%d" % (index, term)) for index, term in enumerate(terms, 1)]
 
 
 def snapshot_of(entries: Iterable[Entry]) -> bytes:
@@ -49,6 +54,11 @@ class Durable:
         self.data = b""
         self.base_index = 0
         self.entries: list[Entry] = []
+
+    def fill(self, terms: Sequence[int]) -> None:
+        """A log of commands with these terms; the same index and term is the same command."""
+        self.entries = log_of(terms)
+        self.hard_state = HardState(max(terms, default=0))
 
     @property
     def last_index(self) -> int:

@@ -10,20 +10,22 @@ last copy of either is gone, by `Raft.unanswered`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.invariants import Invariants
 from raftd.raft.messages import Message
-from raftd.raft.state import Role, Settings
+from raftd.raft.state import HardState, Role, Settings
 from raftd.raft.update import Note, Outgoing
 from tests.raft.durability_law import is_request
 from tests.raft.durable import Durable
 from tests.raft.node import Node
+
+M = TypeVar("M", bound=Message)
 
 LIFE = 10**9
 """What separates the request ids of two lives of one node, where its peers see them."""
@@ -53,7 +55,11 @@ class Packet:
 
 
 class Network:
-    """`members`: the names of the voters, or a whole configuration; `extra`: strangers."""
+    """`members`: the names of the voters, or a whole configuration.
+
+    `logs`: what a node finds on its disk when it first starts, as the terms of its entries; its
+    current term is then that of the last of them, or what `terms` says.
+    """
 
     def __init__(
         self,
@@ -61,7 +67,8 @@ class Network:
         *,
         settings: Settings | None = None,
         seed: int = 0,
-        extra: Sequence[str] = (),
+        logs: Mapping[str, Sequence[int]] | None = None,
+        terms: Mapping[str, int] | None = None,
     ) -> None:
         configuration = (
             members if isinstance(members, Configuration) else Configuration(tuple(members))
@@ -77,8 +84,12 @@ class Network:
         self.on_note: Callable[[Note], None] = lambda note: None
         self.nodes = {
             name: Node(name, Durable(configuration), self._post, self._hear)
-            for name in (*configuration.members, *extra)
+            for name in configuration.members
         }
+        for name, log in (logs or {}).items():
+            self[name].durable.fill(log)
+        for name, term in (terms or {}).items():
+            self[name].durable.hard_state = HardState(term)
         for name in self.nodes:
             self.start(name)
 
@@ -212,6 +223,16 @@ class Network:
     def lose_all(self, only: Callable[[Packet], bool] = lambda packet: True) -> None:
         for packet in [packet for packet in self.wire if only(packet)]:
             self.lose(packet)
+
+    def sent(self, kind: type[M], *, by: str | None = None, to: str | None = None) -> list[M]:
+        """What is under way."""
+        return [
+            packet.message
+            for packet in self.wire
+            if isinstance(packet.message, kind)
+            and by in {None, packet.sender}
+            and to in {None, packet.to}
+        ]
 
     def partition(self, *groups: Iterable[str]) -> None:
         """Messages arrive only within a group."""

@@ -30,7 +30,7 @@ def test_on_a_wide_terminal(daemon: FakeDaemon, raftctl: Raftctl, golden: Golden
 
 def test_in_a_pipe_nothing_is_cut(daemon: FakeDaemon, raftctl: Raftctl) -> None:
     shown = raftctl("log", "tail").text.splitlines()
-    words = "    1    6 2025-11-23T12:14:21 applied     no-op   -             "
+    words = "    1    6 2025-11-23T12:14:21 applied     no-op   -            "
     assert shown[1] == words + "a new leader begins its term"
     assert shown[6].endswith(canned.short_log()[5]["what"])
 

@@ -1,0 +1,130 @@
+"""What a seed decides before anything happens: the cluster, its settings, and which faults it meets.
+
+Each seed has only some of the faults, at rates of its own (swarm testing: Groce et al. 2012): a run
+with all of them at once never gets far enough into any.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from raftd.raft.state import Settings
+
+FAULTS = (
+    "drop",
+    "duplicate",
+    "delay",
+    "one-way cut",
+    "partition",
+    "isolation",
+    "pause",
+    "kill",
+    "power loss",
+    "crash in disk operation",
+    "clean restart",
+    "fsync error",
+    "write error",
+    "disk full",
+    "slow disk",
+    "bit rot",
+    "clock rate",
+    "leadership transfer",
+    "reconfiguration",
+)
+"""Kinds that `Plan.rates` may have."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Times in virtual seconds, sizes in bytes. `rates`: mean seconds between two such faults, or,
+    for drop, duplicate and delay, the share of messages."""
+
+    seed: int
+    nodes: int
+    settings: Settings
+    segment_bytes: int
+    snapshot_log_bytes: int
+    duration: float
+    """How long faults go on."""
+    clients: int
+    keys: int
+    think_time: float
+    value_bytes: int
+    latency: float
+    """Of a message, at least; it takes up to three times as long, when nothing is wrong."""
+    disk_latency: float
+    rates: dict[str, float]
+    late_answers: bool
+    """Answers arrive even when their request was given up, and twice if duplicated."""
+    check_incarnation: bool
+    """Messages from an earlier life of their sender are refused, as raftd.driver.peers does."""
+    short_operations: bool
+    group: float
+    """Share of inputs after which the node looks at its update a little later, with more."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"n{number + 1}" for number in range(self.nodes))
+
+    @property
+    def liveness(self) -> float:
+        """Virtual seconds, from the end of all faults, within which everybody has caught up.
+
+        An InstallSnapshot request counts as lost only after ten election timeouts, and a
+        transfer, an election or two, and a full disk that is tried again may come on top.
+        """
+        return 25.0 * self.settings.election_timeout[1] + 10.0
+
+
+def plan(seed: int) -> Plan:
+    random = Random(f"plan {seed}")
+    shortest = random.choice((0.4, 0.6, 0.8, 1.0))
+    small = random.random() < 0.5
+    settings = Settings(
+        election_timeout=(shortest, 2 * shortest),
+        heartbeat_interval=shortest / random.choice((4, 5, 8)),
+        max_append_bytes=random.choice((200, 500, 2000, 1 << 20)),
+        max_in_flight=random.choice((1, 2, 2, 4)),
+        max_uncommitted_bytes=random.choice((2000, 8000, 1 << 20)),
+        tail_bytes=random.choice((0, 300, 1000, 5000)) if small else 1 << 20,
+        snapshot_chunk_bytes=random.choice((100, 300, 1000, 1 << 16)),
+    )
+    snapshots = random.random() < 0.7
+    return Plan(
+        seed=seed,
+        nodes=random.choice((3, 3, 3, 3, 5, 5)),
+        settings=settings,
+        segment_bytes=random.choice((4096, 4096, 8192, 16384)),
+        snapshot_log_bytes=random.choice((3000, 6000, 12000)) if snapshots else 1 << 30,
+        duration=random.uniform(10.0, 25.0),
+        clients=random.choice((2, 3, 4, 6)),
+        keys=random.choice((1, 2, 3, 5)),
+        think_time=random.choice((0.05, 0.1, 0.3)),
+        value_bytes=random.choice((1, 20, 200)),
+        latency=random.choice((0.0005, 0.002, 0.01)),
+        disk_latency=random.choice((0.0005, 0.003, 0.02)),
+        rates=_rates(random),
+        late_answers=random.random() < 0.4,
+        check_incarnation=random.random() < 0.6,
+        short_operations=random.random() < 0.3,
+        group=random.choice((0.0, 0.2, 0.7)),
+    )
+
+
+def _rates(random: Random) -> dict[str, float]:
+    """Some of the faults: of a typical seed about half."""
+    share = random.choice((0.2, 0.4, 0.6))
+    rates: dict[str, float] = {}
+    for fault in FAULTS:
+        if random.random() >= share:
+            continue
+        if fault in {"drop", "duplicate"}:
+            rates[fault] = random.choice((0.01, 0.05, 0.15))
+        elif fault == "delay":
+            rates[fault] = random.choice((0.02, 0.1, 0.3))
+        elif fault in {"bit rot", "write error", "clock rate"}:
+            rates[fault] = random.uniform(8.0, 20.0)
+        else:
+            rates[fault] = random.uniform(1.0, 10.0)
+    return rates

@@ -1,0 +1,1 @@
+"""Tests of raftd.storage; they mirror its files."""
