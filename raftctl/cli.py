@@ -94,6 +94,9 @@ def _run(argv: Sequence[str] | None) -> int:
         if _COMPLETION in os.environ:
             raise
         raise ReaderGone from None  # click's answer to a pipe that broke while it printed help
+    except OSError as error:  # from click, which prints help, or for want of files or memory
+        _discard_output()
+        return _say(f"cannot go on: {error.strerror or error}", ExitCode.FAILED)
     except Exception as error:
         if os.environ.get("RAFTCTL_DEBUG"):
             raise

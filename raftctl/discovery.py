@@ -50,14 +50,27 @@ def _of_node(node: str) -> str:
 def _the_one_that_is_there() -> str:
     found = [path for _, path in _sockets()]
     # A user who may not use the system's nodes has only his own to mean.
-    usable = [path for path in found if os.access(path, os.W_OK)] or found
+    usable = [path for path in found if os.access(path, os.W_OK, effective_ids=True)] or found
     if len(usable) > 1:
         raise Failure(_say_which("several daemons are there", usable), ExitCode.USAGE)
     if not usable:
+        _demand_permission()
         places = " and ".join(str(directory) for directory in _directories())
         sentence = f"no daemon: no socket below {places}; --socket or {VARIABLE} name another one"
         raise Failure(sentence, ExitCode.NO_DAEMON)
     return str(usable[0])
+
+
+def _demand_permission() -> None:
+    """There may be daemons where we may not look. Raises Failure."""
+    for directory in _directories():
+        try:
+            os.listdir(directory)  # noqa: PTH208
+        except PermissionError:
+            sentence = f"not permitted to look into {directory}: ask root"
+            raise Failure(sentence, ExitCode.NOT_PERMITTED) from None
+        except OSError:
+            continue
 
 
 def _say_which(what: str, paths: list[Path]) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import stat
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from raftctl.exit_codes import ExitCode
 from raftctl.failure import Failure, ReaderGone
 
 _LOOKS = {"good": "32", "bad": "1;31", "strong": "1", "faint": "2", "struck": "2;9"}
@@ -92,11 +96,31 @@ class Printer:
 
         _guarded(write)
 
+    def end_with_reader(self) -> None:
+        """From now on the process ends with 0 when the reader of standard output, a pipe, is gone.
+
+        Who waits for something to print would otherwise never notice; tail(1) does likewise.
+        """
+        try:
+            number = sys.stdout.fileno()
+            is_pipe = stat.S_ISFIFO(os.fstat(number).st_mode)
+        except (AttributeError, OSError):
+            return
+        if is_pipe:
+            threading.Thread(target=_end_with_reader, args=(number,), daemon=True).start()
+
     def flush(self) -> None:
         def flush() -> None:
             sys.stdout.flush()  # looked up in there, where it may be None
 
         _guarded(flush)
+
+
+def _end_with_reader(number: int) -> None:
+    poll = select.poll()
+    poll.register(number, 0)  # POLLERR comes unasked
+    poll.poll()
+    os._exit(ExitCode.OK)  # nobody is left to say anything to
 
 
 def _guarded(write: Callable[[], object]) -> None:

@@ -94,8 +94,9 @@ def _open_disk(config: Config) -> Disk:
         segment_bytes=config.limits.segment_bytes,
         tail_bytes=config.limits.log_memory_bytes,
     )
+    level = logging.INFO if disk.identity.incarnation == 1 else logging.WARNING
     for note in disk.notes:
-        logging.getLogger("raftd.storage").warning("%s", note)
+        logging.getLogger("raftd.storage").log(level, "%s", note)
     return disk
 
 

@@ -150,3 +150,17 @@ def test_a_stream_that_fails_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> No
     for stream in (Broken(), None):
         monkeypatch.setattr(sys, "stderr", stream)
         log.warning("nobody reads this")
+
+
+def test_what_others_do_with_the_root_logger_changes_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure("info", {})
+    root, foreign = logging.getLogger(), logging.StreamHandler(io.StringIO())
+    root.addHandler(foreign)
+    try:
+        logging.getLogger("raftd.kv").warning("once")
+    finally:
+        root.removeHandler(foreign)
+    assert foreign.stream.getvalue() == ""
+    assert capsys.readouterr().err.endswith("warning kv: once\n")

@@ -169,6 +169,7 @@ def _follow(session: Session, sink: _Sink, lines: int | None, first: int | None)
         parameters["first"] = first
     else:
         parameters["count"] = _DEFAULT_COUNT if lines is None else lines
+    session.printer.end_with_reader()
     newest = first or 0
     try:
         for answer in session.stream(f"{NODE}.ReadLog", parameters):

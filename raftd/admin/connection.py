@@ -76,6 +76,7 @@ class Connection:
                 while self._streams:
                     await self._wait_for_progress()
         finally:
+            trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
             self._memory.take(-self._buffered)
             self._replies.close()
@@ -204,7 +205,7 @@ class Connection:
             self._running -= 1
             self._note_progress()
         self._replies.fill(call.place, data)
-        await self._replies.flush()
+        await self._replies.flush(gather=self._running > 0)
 
     async def _stream(self, call: _Waiting, scope: trio.CancelScope) -> None:
         send = partial(self._send_part, call.place)

@@ -80,12 +80,17 @@ class Replies:
             place.size = len(reply)
             place.reply = reply
 
-    async def flush(self) -> None:
-        """Send what is ready, or leave it to the task that is sending already."""
+    async def flush(self, *, gather: bool = False) -> None:
+        """Send what is ready, or leave it to the task that is sending already.
+
+        `gather`: let the tasks that are ready to run fill their places first.
+        """
         if self._sending:
             return
         self._sending = True
         try:
+            if gather:
+                await trio.lowlevel.cancel_shielded_checkpoint()
             while self._places and self._places[0].reply is not None:
                 ready: list[bytes] = []
                 size = 0

@@ -216,6 +216,8 @@ class Driver:
             for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
                 nursery.start_soon(part.run)
             await nursery.start(self._network.serve, self._handle)
+            for peer in self.raft.server.peers:
+                nursery.start_soon(self._meet, peer)
             task_status.started()
             while True:
                 self._step()
@@ -225,6 +227,16 @@ class Driver:
                 now = trio.current_time()
                 if now >= self._deadline:
                     self.raft.timed_out(now)
+
+    async def _meet(self, peer: str) -> None:
+        """Learn who a peer is while all is well: once it is known, it cannot come back with an
+        empty disk and be taken for the one that had promised its votes and entries."""
+        timeout = self._settings.raft.election_timeout[0]
+        while peer not in self._disk.known_peers:
+            try:
+                await self.peers.call(peer, ReportRequest(), timeout)
+            except (Unreachable, PeerRefused):
+                await trio.sleep(timeout)
 
     def kick(self) -> None:
         """The algorithm was told something: look at its update soon."""

@@ -155,7 +155,7 @@ class Peers:
             raise Disowned(
                 f"{sender} knows {own.name} by another node id: the data directory of {own.name}"
                 " was wiped or replaced, so it may have forgotten votes and entries. Bring the old"
-                " directory back, or replace the member"
+                " directory back"
             )
         known = self._store.known_peers.get(sender)
         if known is None or envelope.incarnation > known.incarnation:
@@ -165,7 +165,7 @@ class Peers:
             raise Stranger(
                 f"{sender} came back with another node id: its data directory was wiped or"
                 " replaced, so it may have forgotten votes and entries. Bring its old directory"
-                " back, or replace the member"
+                " back"
             )
         if envelope.incarnation < known.incarnation:
             raise Stranger(

@@ -180,7 +180,7 @@ class Status:
             "unknown",
             reachable=report is not None and refused is None,
             last_contact_ms=own_contact_ms if progress is None else progress.last_contact_ms,
-            match_index=progress.match_index if progress is not None else None,
+            match_index=progress.match_index if progress and refused is None else None,
             problem=refused,
         )
         if report is not None and refused is None:

@@ -49,7 +49,11 @@ def connect(path: Path, *, mode: str = "rw", immutable: bool = False) -> sqlite3
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = OFF")
+    try:
+        connection.execute("PRAGMA synchronous = OFF")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -83,27 +87,14 @@ def has_log(path: Path) -> bool:
     return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
 
 
-def check(connection: sqlite3.Connection) -> None:
-    """Raises Damaged if this is no valid database of the store."""
-    try:
-        if _pragma(connection, "application_id") != APPLICATION_ID:
-            raise Damaged("it is no file of raftd's key-value store")
-        if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
-            raise Damaged(
-                f"its schema has version {version}, this raftd knows version {SCHEMA_VERSION}"
-            )
-        found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
-        if found != SCHEMA:
-            raise Damaged("its tables are not those of the key-value store")
-        if (fault := _pragma(connection, "quick_check(1)")) != "ok":
-            raise Damaged(f"SQLite finds it damaged: {fault}")
-        index, term = position(connection)
-        if index < 0 or term < 0:
-            raise Damaged(f"it says it stands at index {index}, term {term}")
-    except sqlite3.Error as error:
-        if _code(error) in _NO_DAMAGE:
-            raise
-        raise Damaged(f"SQLite finds it damaged: {error}") from error
+def verify(path: Path) -> None:
+    """Raises Damaged if the file at `path`, without any log beside it, is no valid database."""
+    with (
+        os_errors(path),
+        _faults_are_damage(),
+        contextlib.closing(connect(path, mode="ro", immutable=True)) as connection,
+    ):
+        _check(connection, path)
 
 
 def position(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -142,20 +133,45 @@ def os_errors(path: Path) -> Iterator[None]:
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:
-    connection = connect_or_damaged(path, mode="rw")
-    try:
-        check(connection)
-        _tune(connection)
-    except BaseException:
-        connection.close()
-        raise
+    with _faults_are_damage():
+        connection = connect(path)
+        try:
+            # Bring what stands in the write-ahead log into the file.
+            _pragma(connection, "wal_checkpoint(TRUNCATE)")
+            _check(connection, path)
+            _tune(connection)
+        except BaseException:
+            connection.close()
+            raise
     return connection
 
 
-def connect_or_damaged(path: Path, *, mode: str, immutable: bool = False) -> sqlite3.Connection:
-    """As `connect`; raises Damaged if the file's first bytes already are wrong."""
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise Damaged("it is no file of raftd's key-value store")
+    if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
+        raise Damaged(
+            f"its schema has version {version}, this raftd knows version {SCHEMA_VERSION}"
+        )
+    # The very same tables and nothing else: no triggers, no views.
+    if dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall()) != SCHEMA:
+        raise Damaged("its tables are not those of the key-value store")
+    # SQLite itself reads zeros where a last page is cut short.
+    pages, page_size = _pragma(connection, "page_count"), _pragma(connection, "page_size")
+    if (size := path.stat().st_size) != int(pages or 0) * int(page_size or 0):
+        raise Damaged(f"it has {size} bytes, which are not {pages} pages of {page_size}")
+    if (fault := _pragma(connection, "quick_check(1)")) != "ok":
+        raise Damaged(f"SQLite finds it damaged: {fault}")
+    index, term = position(connection)
+    if index < 0 or term < 0:
+        raise Damaged(f"it says it stands at index {index}, term {term}")
+
+
+@contextlib.contextmanager
+def _faults_are_damage() -> Iterator[None]:
+    """What SQLite finds wrong is the file's fault, unless it could not read or write at all."""
     try:
-        return connect(path, mode=mode, immutable=immutable)
+        yield
     except sqlite3.Error as error:
         if _code(error) in _NO_DAMAGE:
             raise

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from raftd.kv.commands import Command, CompareAndSet, Delete, Put
+from raftd.kv.commands import Command, CompareAndSet, Delete, Put, decode_command
 
 _SHOWN = 40
 """How many characters of a key are shown."""
 
 
-def describe(command: Command) -> str:
+def describe(body: bytes) -> str:
+    """What the command in `body` would do, in one line of printable characters."""
+    try:
+        return in_words(decode_command(body))
+    except (ValueError, RecursionError):
+        return f"no command of the key-value store ({_size(body)})"
+
+
+def in_words(command: Command) -> str:
     """What `command` would do, in one line of printable characters."""
     match command:
         case Put(key, value):

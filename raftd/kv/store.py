@@ -50,8 +50,6 @@ _UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
 _INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE key = ?"
 _ADVANCE = "UPDATE position SET last_applied_index = ?, last_applied_term = ?"
-# What msgspec raises for bytes that are not what they should be.
-_UNREADABLE = (ValueError, RecursionError)
 
 
 class KeyValueStore:
@@ -106,7 +104,7 @@ class KeyValueStore:
         """The commands.Items that answer a commands.Query. Raises ValueError if `query` is none."""
         try:
             wanted = decode_query(query)
-        except _UNREADABLE as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"this is no query of the key-value store: {error}") from error
         with (
             database.os_errors(self._path),
@@ -153,7 +151,12 @@ class KeyValueStore:
         try:
             # Check the copy and not the original: what is checked is what is used.
             shutil.copyfile(path, self._incoming)
-            self._check_incoming(path)
+            try:
+                database.verify(self._incoming)
+            except database.Damaged as error:
+                raise ValueError(
+                    f"{path} is no snapshot of the key-value store: {error}"
+                ) from error
             with database.os_errors(self._path), self._readers.paused():
                 self._writer.close()
                 if database.has_log(self._path):
@@ -167,11 +170,7 @@ class KeyValueStore:
         logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
 
     def describe(self, body: bytes) -> str:
-        try:
-            command = decode_command(body)
-        except _UNREADABLE:
-            return f"no command of the key-value store ({len(body)} bytes)"
-        return describe.describe(command)
+        return describe.describe(body)
 
     def close(self) -> None:
         self._closed = True
@@ -182,24 +181,11 @@ class KeyValueStore:
         """Asked again and again by SQLite while a snapshot is made."""
         return self._closed
 
-    def _check_incoming(self, original: Path) -> None:
-        try:
-            with database.os_errors(self._incoming):
-                copy = database.connect_or_damaged(self._incoming, mode="ro", immutable=True)
-                try:
-                    database.check(copy)
-                finally:
-                    copy.close()
-        except database.Damaged as error:
-            raise ValueError(
-                f"{original} is no snapshot of the key-value store: {error}"
-            ) from error
-
 
 def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:
     try:
         command: Command = decode_command(body)
-    except _UNREADABLE as error:
+    except (ValueError, RecursionError) as error:
         return Invalid(f"this is no command of the key-value store: {error}")
     if not 0 < len(command.key) <= MAX_KEY_BYTES:
         return Invalid(f"a key has 1 to {MAX_KEY_BYTES} bytes")

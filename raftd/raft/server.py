@@ -124,12 +124,25 @@ class Server:
     def peers(self) -> tuple[str, ...]:
         return tuple(name for name in self.configuration.members if name != self.name)
 
+    @property
+    def may_campaign(self) -> bool:
+        """A voter that is being removed still is one until that is committed (thesis 4.2.2)."""
+        committed = max(
+            (index for index, _ in self.configurations if index <= self.commit_index), default=0
+        )
+        return self.may_lead and any(
+            members.is_voter(self.name)
+            for index, members in self.configurations
+            if index >= committed
+        )
+
     def new_request_id(self) -> int:
         self.next_request_id += 1
         return self.next_request_id - 1
 
     def send(self, to: str, message: Message) -> None:
-        """Only for what speaks of nothing that is not durable yet, or a leader's AppendEntries."""
+        """Only for what speaks of nothing that is not durable, or what a leader sends: its term
+        is, and its entries count on its disk only once they are."""
         self.messages.append(Outgoing(to, message))
 
     def send_after_save(self, to: str, message: Request) -> None:

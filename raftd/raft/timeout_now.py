@@ -18,7 +18,7 @@ def continue_transfer(server: Server) -> None:
     if progress is not None and progress.match_index == server.log.last_index:
         transfer.sent = True
         request = TimeoutNowRequest(server.current_term, server.new_request_id())
-        server.send_after_save(transfer.target, request)
+        server.send(transfer.target, request)
 
 
 def handle_request(server: Server, now: float, sender: str, request: TimeoutNowRequest) -> None:
@@ -29,8 +29,7 @@ def handle_request(server: Server, now: float, sender: str, request: TimeoutNowR
         request.term == server.current_term
         and server.role is Role.FOLLOWER
         and server.leader in {None, sender}
-        and server.may_lead
-        and server.configuration.is_voter(server.name)
+        and server.may_campaign
     )
     server.respond(sender, TimeoutNowResponse(server.current_term, request.request_id))
     if stands:

@@ -19,7 +19,7 @@ def timed_out(server: Server, now: float) -> None:
     if server.role is Role.LEADER:
         _lead_on(server, now)
     elif now >= server.election_deadline:
-        if server.may_lead and server.configuration.is_voter(server.name):
+        if server.may_campaign:
             request_vote.start_pre_election(server, now)
         else:
             server.reset_election_deadline(now)

@@ -13,11 +13,18 @@ from typing import Any
 
 import trio
 
+from raftd.admin import protocol
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, peer_uid, serve
 from tests.admin.fake_driver import FakeDriver
 
 Message = dict[str, Any]
+
+VERSION = f"{protocol.NODE}.GetVersion"
+READ_LOG = f"{protocol.NODE}.ReadLog"
+PUT = f"{protocol.KV}.Put"
+GET = f"{protocol.KV}.Get"
+A, B = "YQ==", "Yg=="
 
 
 def call_bytes(method: str, parameters: Message | None = None, **flags: bool) -> bytes:
@@ -25,6 +32,10 @@ def call_bytes(method: str, parameters: Message | None = None, **flags: bool) ->
     if parameters is not None:
         message["parameters"] = parameters
     return json.dumps(message).encode() + b"\0"
+
+
+def put(key: str = A, value: str = "", **flags: bool) -> bytes:
+    return call_bytes(PUT, {"key": key, "value": value}, **flags)
 
 
 def error_name(message: Message | None) -> str | None:

@@ -1,4 +1,4 @@
-"""A driver without a cluster: a dictionary and a list, and switches for everything that may go wrong."""
+"""A driver without a cluster: a dictionary and a list, and switches for all that may go wrong."""
 
 from __future__ import annotations
 

@@ -175,28 +175,30 @@ def test_replies_that_drip_do_not_stretch_the_time(path: Path) -> None:
         except OSError:
             pass
 
-    with answering(path, dripping), Connection(path, timeout=0.1) as connection:
-        with pytest.raises(TimedOut):
-            connection.call(PING)
+    with (
+        answering(path, dripping),
+        Connection(path, timeout=0.1) as connection,
+        pytest.raises(TimedOut),
+    ):
+        connection.call(PING)
 
 
 def test_a_full_queue_of_connections_is_waited_for_and_bounded(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(0)
-        waiting = [Connection(path)]
-        with pytest.raises(TimedOut):
-            for _ in range(3):
-                waiting.append(Connection(path, timeout=0.05))
-        for connection in waiting:
-            connection.close()
+        with Connection(path), pytest.raises(TimedOut):
+            Connection(path, timeout=0.05)
 
 
 @pytest.mark.parametrize("reply", [b"", b'{"parameters":{"a":'])
 def test_the_daemon_ends_in_the_middle(path: Path, reply: bytes) -> None:
-    with answering(path, replying(reply)), Connection(path) as connection:
-        with pytest.raises(Disconnected, match="before it had answered"):
-            connection.call(PING)
+    with (
+        answering(path, replying(reply)),
+        Connection(path) as connection,
+        pytest.raises(Disconnected, match="before it had answered"),
+    ):
+        connection.call(PING)
 
 
 def test_the_reason_of_a_server_that_hangs_up_is_read(path: Path) -> None:
@@ -227,9 +229,12 @@ def test_the_reason_of_a_server_that_hangs_up_is_read(path: Path) -> None:
     ],
 )
 def test_a_reply_that_is_none(path: Path, reply: bytes) -> None:
-    with answering(path, replying(reply + b"\0")), Connection(path) as connection:
-        with pytest.raises(ProtocolViolation):
-            connection.call(PING)
+    with (
+        answering(path, replying(reply + b"\0")),
+        Connection(path) as connection,
+        pytest.raises(ProtocolViolation),
+    ):
+        connection.call(PING)
 
 
 def test_a_reply_without_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +248,12 @@ def test_a_reply_without_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         except OSError:
             pass
 
-    with answering(path, endless), Connection(path) as connection:
-        with pytest.raises(ProtocolViolation, match="longer than 1048576 bytes"):
-            connection.call(PING)
+    with (
+        answering(path, endless),
+        Connection(path) as connection,
+        pytest.raises(ProtocolViolation, match="longer than 1048576 bytes"),
+    ):
+        connection.call(PING)
 
 
 def test_a_stream_can_bound_the_wait_for_each_reply(path: Path) -> None:

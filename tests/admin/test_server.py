@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +18,11 @@ from raftd.admin import protocol
 from raftd.admin.handlers import Handlers
 from raftd.admin.limits import Memory
 from raftd.admin.server import Limits, SocketError, SocketInUse, _Server, peer_uid, serve
-from tests.admin.clients import RawClient, call_bytes, close_all, connect, error_name, serving
+from tests.admin.clients import PUT, VERSION, RawClient, call_bytes, connect, error_name, serving
 from tests.admin.fake_driver import FakeDriver
 
-VERSION = f"{protocol.NODE}.GetVersion"
 TRANSFER = f"{protocol.NODE}.TransferLeadership"
-PUT = f"{protocol.KV}.Put"
 SOMEBODY = 1_000_000
-
-
-@pytest.fixture
-async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    yield tmp_path / "raftd.sock"
-    close_all()
 
 
 @pytest.fixture
@@ -72,10 +64,13 @@ async def test_a_refused_client_that_has_sent_its_call_already_reads_why(
     path: Path, driver: FakeDriver
 ) -> None:
     async with serving(path, driver, limits=Limits(connections=0, reserved=0)):
-        client = await connect(path)
-        await client.send(call_bytes(VERSION))
-        assert error_name(await client.receive()) == "TooManyConnections"
-        assert await client.receive() is None
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(path))
+        client.send(call_bytes(VERSION))
+        raw = RawClient(trio.SocketStream(trio.socket.from_stdlib_socket(client)))
+        assert error_name(await raw.receive()) == "TooManyConnections"
+        assert await raw.receive() is None
+        await raw.close()
 
 
 async def test_root_gets_in_when_the_socket_is_full(path: Path, driver: FakeDriver) -> None:
@@ -119,8 +114,16 @@ async def test_the_kernel_says_who_calls(path: Path, driver: FakeDriver) -> None
 class CrowdedListener(socket.socket):
     """accept(2) fails as it does in a process with too many open files."""
 
-    failures = [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ECONNABORTED, errno.EMFILE]
-    accepts = 0
+    def __init__(self) -> None:
+        super().__init__(socket.AF_UNIX)
+        self.accepts = 0
+        self.failures = [
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.ENOMEM,
+            errno.ECONNABORTED,
+            errno.EMFILE,
+        ]
 
     def accept(self) -> tuple[socket.socket, object]:
         self.accepts += 1
@@ -134,7 +137,7 @@ async def test_too_many_open_files_are_waited_for(
     path: Path, driver: FakeDriver, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = _Server(Handlers(driver, reload=lambda: None), Limits(), peer_uid)
-    with CrowdedListener(socket.AF_UNIX) as listener:
+    with CrowdedListener() as listener:
         listener.setblocking(False)
         listener.bind(str(path))
         listener.listen()
@@ -154,12 +157,16 @@ async def test_too_many_open_files_are_waited_for(
 # Start and end
 
 
+def is_gone(path: Path) -> bool:
+    return not path.exists()
+
+
 async def test_clients_can_connect_when_it_has_started(path: Path, driver: FakeDriver) -> None:
     async with serving(path, driver):
         await connect(path)
         with pytest.raises(SocketInUse):
             await serve(path, Handlers(driver, reload=lambda: None))
-    assert not path.exists()
+    assert is_gone(path)
 
 
 async def test_a_group_that_does_not_exist(path: Path, driver: FakeDriver) -> None:
@@ -190,7 +197,7 @@ async def test_calls_under_way_are_answered_before_it_stops(
     assert error_name(await client.receive()) is None
     assert await client.receive() is None
     assert await idle.receive() is None
-    assert not path.exists()
+    assert is_gone(path)
 
 
 async def test_calls_that_take_too_long_do_not_keep_it_from_stopping(
@@ -239,7 +246,7 @@ async def test_a_bug_of_ours_stops_it(
             assert await client.receive() is None
             await trio.sleep_forever()
     assert caught.group_contains(AssertionError, match="a log has no gaps")
-    assert not path.exists()
+    assert is_gone(path)
 
 
 def test_memory_is_shared() -> None:
@@ -278,8 +285,24 @@ def protocol_key(name: int) -> str:
     return f"{name:04d}"
 
 
-async def test_raw_client_of_the_tests_sees_the_end(path: Path, driver: FakeDriver) -> None:
+async def test_a_connection_that_fails_unexpectedly_ends_alone(
+    path: Path, driver: FakeDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An answer that JSON cannot hold is a bug, and none that touches what the daemon holds."""
     async with serving(path, driver):
-        client: RawClient = await connect(path)
+        other = await connect(path)
+        assert error_name(await other.call(VERSION)) is None
+        driver.name = object()  # type: ignore[assignment]
+        client = await connect(path)
+        await client.send(call_bytes(VERSION))
+        assert await client.receive() is None
+        driver.name = "node1"
+        assert error_name(await other.call(VERSION)) is None
+    assert "a client's connection ended unexpectedly" in caplog.text
+
+
+async def test_a_client_that_says_nothing(path: Path, driver: FakeDriver) -> None:
+    async with serving(path, driver):
+        client = await connect(path)
         await client.stream.send_eof()
         assert await client.receive() is None

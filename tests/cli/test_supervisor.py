@@ -71,7 +71,9 @@ class Running:
 @contextmanager
 def supervised(*scripts: str) -> Iterator[Running]:
     command = [sys.executable, "-c", SUPERVISE, *scripts]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stdout is not None
         try:
             yield Running(process, process.stdout)
@@ -94,7 +96,7 @@ def test_each_line_has_the_name_in_front_and_nobody_is_restarted() -> None:
 def test_a_signal_stops_one_after_the_other(number: signal.Signals) -> None:
     with supervised(*[UNTIL_TERM] * 3) as run:
         run.read_until("n1      | up", "n2      | up", "n3      | up")
-        run.process.send_signal(number)
+        os.killpg(run.process.pid, number)  # as the terminal does at Ctrl-C
         assert run.finish() == 0
     ends = [line for line in run.said if line.endswith(("bye", "stopped"))]
     assert ends == [

@@ -16,7 +16,6 @@ from raftd.kv.commands import Get, Item, Put, Range
 from raftd.kv.store import KeyValueStore
 from raftd.state_machine import Committed
 
-
 Maker = Callable[[Path], object]
 
 

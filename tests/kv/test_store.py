@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -263,6 +264,17 @@ def test_a_failing_batch_leaves_no_trace(store: KeyValueStore) -> None:
     store._writer.execute("PRAGMA max_page_count = 100000")
     assert len(run(store, Put(b"a", b"2"), *big)) == 11
     assert ask(store, Get(b"a")).items == (Item(b"a", b"2", 2),)
+
+
+def test_a_bug_in_the_middle_of_a_batch_leaves_no_trace(store: KeyValueStore) -> None:
+    run(store, Put(b"a", b"1"))
+    good = commands.encode(Put(b"a", b"2"))
+    broken: Any = 5
+    with pytest.raises(TypeError):
+        store.apply([Committed(2, 1, 0, good), Committed(3, 1, 0, broken)])
+    assert store.last_applied == 1
+    assert ask(store, Get(b"a")) == Items((Item(b"a", b"1", 1),), more=False, applied_index=1)
+    assert run(store, Put(b"a", b"3")) == [Changed(2, existed=True)]
 
 
 def test_readers_in_many_threads_see_whole_batches(store: KeyValueStore) -> None:

@@ -25,9 +25,12 @@ def command(index: int, term: int, payload: bytes = b"") -> Entry:
     return Entry(index, term, EntryType.COMMAND, encode(index, term, EntryType.COMMAND, payload))
 
 
-def log_of(terms: Sequence[int]) -> list[Entry]:
-    """Commands with these terms, from index 1 on; each says its index and term."""
-    return [command(index, term, b"%d.%d" % (index, term)) for index, term in enumerate(terms, 1)]
+def log_of(log: Sequence[int | Entry], first_index: int = 1) -> list[Entry]:
+    """Entries, or the terms of commands; each command says its index and term."""
+    return [
+        what if isinstance(what, Entry) else command(index, what, b"%d.%d" % (index, what))
+        for index, what in enumerate(log, first_index)
+    ]
 
 
 def snapshot_of(entries: Iterable[Entry]) -> bytes:
@@ -55,10 +58,10 @@ class Durable:
         self.base_index = 0
         self.entries: list[Entry] = []
 
-    def fill(self, terms: Sequence[int]) -> None:
-        """A log of commands with these terms; the same index and term is the same command."""
-        self.entries = log_of(terms)
-        self.hard_state = HardState(max(terms, default=0))
+    def fill(self, log: Sequence[int | Entry]) -> None:
+        """What a node finds when it starts; the same index and term is the same command."""
+        self.entries = log_of(log)
+        self.hard_state = HardState(max((entry.term for entry in self.entries), default=0))
 
     @property
     def last_index(self) -> int:

@@ -18,7 +18,8 @@ import msgspec
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.invariants import Invariants
-from raftd.raft.messages import Message
+from raftd.raft.log import Entry
+from raftd.raft.messages import AppendEntriesRequest, InstallSnapshotRequest, Message
 from raftd.raft.state import HardState, Role, Settings
 from raftd.raft.update import Note, Outgoing
 from tests.raft.durability_law import is_request
@@ -57,8 +58,8 @@ class Packet:
 class Network:
     """`members`: the names of the voters, or a whole configuration.
 
-    `logs`: what a node finds on its disk when it first starts, as the terms of its entries; its
-    current term is then that of the last of them, or what `terms` says.
+    `logs`: what a node finds on its disk when it first starts, as entries or as terms of commands;
+    its current term is then that of the last of them, or what `terms` says.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Network:
         *,
         settings: Settings | None = None,
         seed: int = 0,
-        logs: Mapping[str, Sequence[int]] | None = None,
+        logs: Mapping[str, Sequence[int | Entry]] | None = None,
         terms: Mapping[str, int] | None = None,
     ) -> None:
         configuration = (
@@ -80,6 +81,8 @@ class Network:
         self.blocked: set[tuple[str, str]] = set()
         self.copies: dict[Call, int] = {}
         """of each request that has not ended: how many copies, of it or its response, are left"""
+        self.leading: dict[int, str] = {}
+        """term -> the one server that may send entries and snapshots in it"""
         self.invariants = Invariants()
         self.on_note: Callable[[Note], None] = lambda note: None
         self.nodes = {
@@ -176,8 +179,8 @@ class Network:
     def deliver(self, packet: Packet) -> None:
         """It arrives; where there is no way, or nobody, it is lost."""
         self.wire.remove(packet)
-        node, call = self[packet.to], packet.call
-        if node.raft is None or (packet.sender, packet.to) in self.blocked:
+        node, call = self.nodes.get(packet.to), packet.call
+        if node is None or node.raft is None or (packet.sender, packet.to) in self.blocked:
             self._gone(call)
         elif is_request(packet.message):
             node.owed[call.sender, call.id] += 1
@@ -293,6 +296,9 @@ class Network:
     def _post(self, node: Node, out: Outgoing) -> None:
         """A node's message goes on the wire."""
         message = out.message
+        if isinstance(message, AppendEntriesRequest | InstallSnapshotRequest):
+            leader = self.leading.setdefault(message.term, node.name)
+            assert leader == node.name, f"{node.name} leads term {message.term} of {leader}"
         if is_request(message):
             call = Call(node.name, out.to, message.request_id + (node.life - 1) * LIFE)
             assert call not in self.copies, f"{node.name} uses request id {call.id} twice"
@@ -302,8 +308,6 @@ class Network:
             assert node.owed[key], f"{node.name} answers what nobody asked: {out}"
             node.owed.subtract([key])
             call = Call(out.to, node.name, message.request_id)
-            if out.to not in self.nodes:
-                return
         self.wire.append(Packet(node.name, out.to, message, call))
 
     def _receive(self, packet: Packet, request_id: int) -> None:

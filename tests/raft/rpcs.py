@@ -17,6 +17,7 @@ from tests.raft import durable
 
 _ids = count(10_000)
 
+
 def vote(
     term: int,
     last_log_index: int = 0,
@@ -32,17 +33,12 @@ def append(
     term: int,
     prev_log_index: int = 0,
     prev_log_term: int = 0,
-    entries: Sequence[int] | Sequence[Entry] = (),
+    entries: Sequence[int | Entry] = (),
     *,
     leader_commit: int = 0,
 ) -> AppendEntriesRequest:
     """`entries`: themselves, or only their terms."""
-    following = tuple(
-        entry
-        if isinstance(entry, Entry)
-        else durable.command(index, entry, b"%d.%d" % (index, entry))
-        for index, entry in enumerate(entries, prev_log_index + 1)
-    )
+    following = tuple(durable.log_of(entries, prev_log_index + 1))
     return AppendEntriesRequest(
         term, prev_log_index, prev_log_term, leader_commit, next(_ids), following
     )

@@ -124,7 +124,7 @@ def test_a_place_that_a_user_may_not_use_does_not_make_two(
 ) -> None:
     secret = host.start("system", "node1").path
     host.start("run/raftd", "mine")
-    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != secret)
+    monkeypatch.setattr(os, "access", lambda path, _mode, **_: Path(path) != secret)
     assert _asked(raftctl) == "run/raftd:mine"
 
 

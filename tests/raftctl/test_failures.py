@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -181,6 +182,25 @@ def test_a_socket_that_a_dead_daemon_left(raftctl: Raftctl, tmp_path: Path) -> N
     result = raftctl("--socket", str(tmp_path / "x.sock"), "status")
     assert result.code == 3
     assert "nobody listens there any more" in result.err
+
+
+def test_a_user_who_is_kept_out(daemon: FakeDaemon, raftctl: Raftctl) -> None:
+    assert raftctl("status").code == 0
+    user = os.geteuid()
+    daemon.path.parent.chmod(0)
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        results = [raftctl("--socket", str(daemon.path), "status"), raftctl("status")]
+    finally:
+        os.seteuid(user)
+        daemon.path.parent.chmod(0o700)
+    assert [result.code for result in results] == [7, 7]
+    assert results[0].err == (
+        f"raftctl: not permitted to connect to {daemon.path}: ask root, or join the socket's "
+        "group\n"
+    )
+    assert results[1].err.startswith("raftctl: not permitted to ")
 
 
 def test_a_path_that_is_too_long_for_a_socket(raftctl: Raftctl) -> None:

@@ -39,7 +39,7 @@ def test_numbers_of_ten_digits_keep_their_columns(daemon: FakeDaemon, raftctl: R
     entries = [canned.entry(index, term=123_456) for index in (999_999_999, 1_000_000_000)]
     daemon.answers["ReadLog"] = {"entries": entries}
     shown = raftctl("log", "tail", terminal=True).text.splitlines()
-    assert len({line.find("123456") for line in shown[2:]}) == 1
+    assert len({line.find("123456") for line in shown[3:]}) == 1
     assert max(len(line) for line in shown) < 80
 
 

@@ -130,6 +130,8 @@ class Drive:
     def rot(self) -> str:
         """One bit of one file flips, on the platter; says where. To be called without power."""
         paths = [path for path, inode in sorted(self.names.items()) if inode.disk]
+        if not paths:
+            return "nothing"
         path = self.random.choice(paths)
         inode = self.names[path]
         content = [at for at, byte in enumerate(inode.disk) if byte]

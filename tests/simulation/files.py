@@ -43,7 +43,7 @@ class SimulatedFiles(Files):
 
     def __init__(self, drive: Drive, faults: DiskFaults, random: Random) -> None:
         self._drive = drive
-        self._faults = faults
+        self.faults = faults
         self._random = random
         self._open: dict[int, Inode] = {}
         self._next_handle = 3
@@ -63,7 +63,7 @@ class SimulatedFiles(Files):
         self._parent(name)
         if self._point():
             self._finish_at_random(lambda: self._drive.link(name, Inode()))
-        if self._faults.full and self._random.random() < 0.3:
+        if self.faults.full and self._random.random() < 0.3:
             raise self._no_space(name)
         inode = Inode()
         self._drive.link(name, inode)
@@ -79,13 +79,13 @@ class SimulatedFiles(Files):
         self._open.pop(handle, None)
 
     def pread(self, handle: int, size: int, offset: int) -> bytes:
-        if self._faults.short and size > 1 and self._random.random() < 0.05:
+        if self.faults.short and size > 1 and self._random.random() < 0.05:
             size = self._stutter(size)
         return bytes(self._inode(handle).cache[offset : offset + size])
 
     def pwrite(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
         inode = self._inode(handle)
-        faults = self._faults
+        faults = self.faults
         if self._point():
             inode.write(offset, bytes(data[: self._random.randrange(len(data) + 1)]))
             raise Crashed
@@ -111,9 +111,9 @@ class SimulatedFiles(Files):
         inode = self._inode(handle)
         if self._point():
             self._finish_at_random(inode.sync)
-        if self._faults.failing_syncs and inode.pending:
-            self._faults.failing_syncs -= 1
-            self._faults.happened.append("fsync error")
+        if self.faults.failing_syncs and inode.pending:
+            self.faults.failing_syncs -= 1
+            self.faults.happened.append("fsync error")
             inode.fail_sync(self._random)
             raise OSError(errno.EIO, "Input/output error")
         inode.sync()
@@ -202,7 +202,7 @@ class SimulatedFiles(Files):
     def _point(self) -> bool:
         """True if the process dies in this operation."""
         self.operations += 1
-        faults = self._faults
+        faults = self.faults
         if faults.crash_in is None:
             return False
         faults.crash_in -= 1
@@ -224,5 +224,5 @@ class SimulatedFiles(Files):
         return self._random.randrange(1, size)
 
     def _no_space(self, name: str | None) -> OSError:
-        self._faults.happened.append("disk full")
+        self.faults.happened.append("disk full")
         return OSError(errno.ENOSPC, "No space left on device", name)

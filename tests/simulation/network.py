@@ -88,8 +88,18 @@ class Network:
 
     # ---- anything
 
-    def carry(self, source: str, target: str, action: Callable[..., object], *args: Any) -> None:
-        """Call `action` at the target's end, after a while, maybe never, maybe twice."""
+    def carry(
+        self,
+        source: str,
+        target: str,
+        action: Callable[..., object],
+        *args: Any,
+        once: bool = False,
+    ) -> None:
+        """Call `action` at the target's end, after a while, maybe never, maybe twice.
+
+        With `once` not twice: a client's command has no protection of its own against that, and
+        needs none, since the transport never sends twice."""
         random = self._random.random
         self.messages += 1
         if (source, target) in self.cut:
@@ -98,7 +108,7 @@ class Network:
             self._world.count("drop")
             return
         self._events.after(self._delay(source, target), self._land, source, target, action, args)
-        if self.duplicate and random() < self.duplicate:
+        if self.duplicate and not once and random() < self.duplicate:
             self._world.count("duplicate")
             self._events.after(
                 self._delay(source, target), self._land, source, target, action, args

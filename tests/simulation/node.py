@@ -41,7 +41,7 @@ class Clock:
 class Node:
     """`process` is None while it is down. `machine` is the state machine's state on disk."""
 
-    def __init__(self, name: str, seed: int, initial: Configuration) -> None:
+    def __init__(self, name: str, seed: str, initial: Configuration) -> None:
         self.name = name
         self.random = Random(f"node {name} {seed}")
         self.drive = Drive(self.random)
@@ -54,6 +54,8 @@ class Node:
         """A bit of its drive flipped, and nobody has noticed yet."""
         self.excluded = ""
         """Why it does not count any more: it was found damaged, or was wiped."""
+        self.is_left_out = False
+        """Nobody starts it any more."""
         self.durable = Durable(initial)
         self.slow_disk = 0.0
         """Seconds that a save may take on top."""

@@ -80,7 +80,9 @@ class Plan(msgspec.Struct, frozen=True):
 def plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     shortest = random.choice((0.4, 0.6, 0.8, 1.0))
-    small = random.random() < 0.5
+    snapshots = random.random() < 0.7
+    segment_bytes = random.choice((4096, 4096, 8192))
+    small = snapshots or random.random() < 0.5
     settings = Settings(
         election_timeout=(shortest, 2 * shortest),
         heartbeat_interval=shortest / random.choice((4, 5, 8)),
@@ -90,13 +92,13 @@ def plan(seed: int) -> Plan:
         tail_bytes=random.choice((0, 300, 1000, 5000)) if small else 1 << 20,
         snapshot_chunk_bytes=random.choice((100, 300, 1000, 1 << 16)),
     )
-    snapshots = random.random() < 0.7
+    snapshot_log_bytes = settings.tail_bytes + int(segment_bytes * random.choice((1.2, 2.0, 3.0)))
     return Plan(
         seed=seed,
         nodes=random.choice((3, 3, 3, 3, 5, 5)),
         settings=settings,
-        segment_bytes=random.choice((4096, 4096, 8192, 16384)),
-        snapshot_log_bytes=random.choice((3000, 6000, 12000)) if snapshots else 1 << 30,
+        segment_bytes=segment_bytes,
+        snapshot_log_bytes=snapshot_log_bytes if snapshots else 1 << 30,
         duration=random.uniform(10.0, 25.0),
         clients=random.choice((2, 3, 4, 6)),
         keys=random.choice((1, 2, 3, 5)),

@@ -212,12 +212,17 @@ class SimulatedFiles(Files):
 
     def killed(self) -> SimulatedFiles:
         """The same disk after the process has died: what was seen is seen, locks are gone."""
-        hook, self.before_change = self.before_change, None
-        twin = copy.deepcopy(self)
-        self.before_change = hook
+        twins: dict[Inode, Inode] = {}
+        twin = copy.copy(self)
+        twin.seen = {path: _twin(inode, twins) for path, inode in self.seen.items()}
+        twin.durable_names = {p: _twin(inode, twins) for p, inode in self.durable_names.items()}
+        twin.pending_names = [
+            (path, tuple((p, None if i is None else _twin(i, twins)) for p, i in changes))
+            for path, changes in self.pending_names
+        ]
         twin.handles = {}
-        for inode in twin.seen.values():
-            inode.locked = False
+        twin.calls = []
+        twin.before_change = None
         return twin
 
     def power_cuts(self, dice: random.Random, torn: int = 8) -> Iterator[Image]:
@@ -272,6 +277,15 @@ class SimulatedFiles(Files):
     def _needs_space(self, size: int) -> None:
         if self.capacity is not None and self.used() + size > self.capacity:
             raise _error(errno.ENOSPC, None)
+
+
+def _twin(inode: Inode, twins: dict[Inode, Inode]) -> Inode:
+    if inode not in twins:
+        twins[inode] = Inode(b"", directory=inode.directory)
+        twins[inode].content = bytearray(inode.content)
+        twins[inode].durable = inode.durable
+        twins[inode].pending = list(inode.pending)
+    return twins[inode]
 
 
 def _put(content: bytearray, offset: int, data: bytes) -> None:

@@ -1,0 +1,240 @@
+"""Whole drivers in one event loop under virtual time: real disks, a network in memory."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from raftd.driver.driver import Driver, DriverSettings
+from raftd.kv import commands
+from raftd.kv.store import KeyValueStore
+from raftd.raft.configuration import Configuration
+from raftd.raft.state import Role, Settings
+from raftd.storage.disk import Disk, RealFiles
+from raftd.transport.transport import Unreachable
+
+LATENCY = 0.001
+CLUSTER_ID = b"cluster-of-tests"
+
+Handler = Callable[[bytes], Awaitable[bytes | None]]
+
+
+class Network:
+    """`cut` holds (from, to) pairs whose messages are lost, requests and answers alike."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.cut: set[tuple[str, str]] = set()
+        self.addresses: dict[str, str] = {}
+        """where a name's messages go, if not to itself"""
+
+    def isolate(self, name: str, others: list[str]) -> None:
+        for other in others:
+            if other != name:
+                self.cut |= {(name, other), (other, name)}
+
+    def heal(self) -> None:
+        self.cut.clear()
+
+
+class Port:
+    """One node's end of the network: what raftd.transport.Transport offers."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        self._network = network
+        self._name = name
+
+    async def serve(
+        self,
+        handler: Handler,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        self._network.handlers[self._name] = handler
+        task_status.started()
+        try:
+            await trio.sleep_forever()
+        finally:
+            del self._network.handlers[self._name]
+
+    def set_peer(self, name: str, address: str) -> None:
+        del name, address
+
+    async def call(self, peer: str, request: bytes, timeout: float) -> bytes:
+        with trio.move_on_after(timeout):
+            await self._hop(self._name, peer)
+            handler = self._network.handlers.get(self._network.addresses.get(peer, peer))
+            if handler is None:
+                await trio.sleep_forever()
+            assert handler is not None
+            answer = await handler(request)
+            if answer is None:
+                await trio.sleep_forever()
+            assert answer is not None
+            await self._hop(peer, self._name)
+            return answer
+        raise Unreachable(f"{peer} does not answer")
+
+    async def _hop(self, source: str, target: str) -> None:
+        await trio.sleep(LATENCY)
+        if (source, target) in self._network.cut:
+            await trio.sleep_forever()
+
+
+class WithoutSync(RealFiles):
+    """Here only processes crash, never the machine."""
+
+    def fsync(self, handle: int) -> None:
+        del handle
+
+    def fdatasync(self, handle: int) -> None:
+        del handle
+
+
+class Node:
+    """One daemon without its socket. `disk` and `offload` can be made to misbehave."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.directory = cluster.directory / name
+        self.scope = trio.CancelScope()
+        self.error: BaseException | None = None
+        self.stalled: trio.Event | None = None
+
+    async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        if self.stalled is not None and getattr(function, "__name__", "") == "save":
+            await self.stalled.wait()
+        return function(*args)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        names = tuple(self.cluster.names)
+        self.disk = Disk.open(
+            self.directory,
+            name=self.name,
+            cluster_id=self.cluster.cluster_id,
+            initial=Configuration(names, addresses={name: f"memory:{name}" for name in names}),
+            segment_bytes=self.cluster.segment_bytes,
+            tail_bytes=self.cluster.settings.raft.tail_bytes,
+            files=WithoutSync(),
+        )
+        self.store = KeyValueStore(self.directory / "state")
+        self.driver = Driver(
+            disk=self.disk,
+            state_machine=self.store,
+            network=Port(self.cluster.network, self.name),
+            settings=self.cluster.settings,
+            dice=random.Random(f"{self.name}{self.disk.identity.incarnation}"),
+            offload=self.offload,
+        )
+        self.scope = trio.CancelScope()
+        try:
+            with self.scope:
+                await self.driver.run(task_status=task_status)
+        except* Exception as group:
+            self.error = group
+        finally:
+            self.store.close()
+            self.disk.close(clean=False)
+
+    @property
+    def role(self) -> Role:
+        return self.driver.raft.server.role
+
+    async def put(self, key: str, value: str, timeout: float = 5.0) -> commands.Result:
+        body = commands.encode(commands.Put(key.encode(), value.encode()))
+        applied = await self.driver.propose(body, uid=0, timeout=timeout)
+        result: commands.Result = commands.decode_result(applied.result)
+        return result
+
+    async def get(self, key: str, *, stale: bool = False, timeout: float = 5.0) -> str | None:
+        query = commands.encode(commands.Get(key.encode()))
+        answer = await self.driver.read(query, stale=stale, timeout=timeout)
+        items = commands.decode_items(answer).items
+        return items[0].value.decode() if items else None
+
+
+class Cluster:
+    def __init__(
+        self,
+        directory: Path,
+        nursery: trio.Nursery,
+        names: list[str],
+        settings: DriverSettings,
+        segment_bytes: int,
+    ) -> None:
+        self.directory = directory
+        self.names = names
+        self.settings = settings
+        self.segment_bytes = segment_bytes
+        self.cluster_id = CLUSTER_ID
+        self.network = Network()
+        self._nursery = nursery
+        self.nodes = {name: Node(self, name) for name in names}
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    async def start(self, *names: str) -> None:
+        for name in names or self.names:
+            await self._nursery.start(self.nodes[name].run)
+
+    async def crash(self, name: str) -> None:
+        """Nothing is handed over, nothing closed cleanly."""
+        self.nodes[name].scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+
+    def leaders(self) -> list[Node]:
+        return [
+            node
+            for node in self.nodes.values()
+            if node.name in self.network.handlers and node.role is Role.LEADER
+        ]
+
+    async def leader(self, *, among: list[str] | None = None) -> Node:
+        """The one leader of the newest term that can reach a majority."""
+        while True:
+            for node in self.leaders():
+                if among is not None and node.name not in among:
+                    continue
+                if node.driver.raft.has_quorum(trio.current_time()) and (
+                    node.driver.raft.server.commit_index >= node.driver.raft.server.term_start_index
+                ):
+                    return node
+            await trio.sleep(0.01)
+
+    async def followers(self) -> list[Node]:
+        leader = await self.leader()
+        return [node for node in self.nodes.values() if node is not leader]
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    count: int = 3,
+    *,
+    raft: Settings | None = None,
+    segment_bytes: int = 64 << 10,
+    snapshot_log_bytes: int = 1 << 30,
+    entry_bytes: int = 1 << 20,
+) -> AsyncIterator[Cluster]:
+    names = [f"n{number}" for number in range(1, count + 1)]
+    settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes)
+    async with trio.open_nursery() as nursery:
+        cluster = Cluster(directory, nursery, names, settings, segment_bytes)
+        await cluster.start()
+        yield cluster
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait, in virtual time, for a condition that must come true."""
+    with trio.fail_after(120):
+        while not condition():  # noqa: ASYNC110 - anything may make it true
+            await trio.sleep(0.01)

@@ -1,0 +1,135 @@
+"""What a cluster does when a disk is full, stalls, or fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from errno import EIO, ENOSPC
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from raftd.raft.state import Role, Settings
+from raftd.storage.disk import DiskFull, StorageFailed
+from tests.driver.cluster import Node, running, until
+
+
+def failing(node: Node, error: Exception, method: str = "save") -> Callable[[], None]:
+    """Make a method of the node's disk raise until the returned function is called."""
+    good = getattr(node.disk, method)
+
+    def bad(*_: Any) -> None:
+        raise error
+
+    setattr(node.disk, method, bad)
+    return lambda: setattr(node.disk, method, good)
+
+
+async def test_a_leader_with_a_full_disk_gives_up_leadership_and_comes_back(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+) -> None:
+    """pitfall 37, 66, 67: nothing is acknowledged or applied that was not saved."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        mend = failing(leader, DiskFull("write", tmp_path, ENOSPC))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.put, "b", "2", 60)
+            await until(lambda: leader.role is not Role.LEADER)
+            new = await cluster.leader(among=[n for n in cluster.names if n != leader.name])
+            status = await new.driver.status(timeout=1)
+            problem = next(each.problem for each in status.members if each.name == leader.name)
+            assert problem is not None
+            assert "disk full" in problem
+            assert status.writable
+            assert status.failures_tolerated == 0
+            await new.put("c", "3")
+            mend()
+        last = new.driver.raft.server.log.last_index
+        await until(lambda: leader.driver.applier.applied_index >= last)
+        assert leader.driver.problem is None
+        assert await leader.get("c") == "3"
+        assert await leader.driver.transfer_leadership(leader.name, timeout=5) == leader.name
+
+
+async def test_a_stalled_disk_costs_leadership(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """pitfall 78: within twice the longest election timeout, and it comes back."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        leader.stalled = trio.Event()
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.put, "b", "2", 60)
+            await until(lambda: leader.role is not Role.LEADER)
+            assert trio.current_time() - began < 2 * 2.0
+            assert "stalled" in (leader.driver.problem or "")
+            new = await cluster.leader(among=[n for n in cluster.names if n != leader.name])
+            await new.put("c", "3")
+            leader.stalled.set()
+        await until(lambda: leader.driver.problem is None)
+        assert await leader.get("c") == "3"
+
+
+async def test_a_save_that_fails_ends_the_node(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """pitfall 36, 65: never acknowledged, never tried again."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        tries: list[Sequence[object]] = []
+
+        def fail(*args: object) -> None:
+            tries.append(args)
+            raise StorageFailed("write to", tmp_path, EIO)
+
+        leader.disk.save = fail  # type: ignore[method-assign, assignment]
+        with trio.move_on_after(3):
+            await leader.put("a", "1")
+            pytest.fail("acknowledged what was not saved")
+        assert len(tries) == 1
+        assert isinstance(leader.error, BaseExceptionGroup)
+        assert leader.error.subgroup(StorageFailed) is not None
+        leader = await cluster.leader(among=[n for n in cluster.names if n != leader.name])
+        await leader.put("b", "2")
+
+
+async def test_a_log_that_cannot_be_read_ends_the_leader_and_harms_no_follower(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+) -> None:
+    """pitfall 34"""
+    small = Settings(tail_bytes=2000, max_append_bytes=1000)
+    async with running(tmp_path, raft=small) as cluster:
+        leader = await cluster.leader()
+        late = next(name for name in cluster.names if name != leader.name)
+        await leader.put("first", "1")
+        await until(lambda: cluster[late].driver.applier.applied_index >= 2)
+        await cluster.crash(late)
+        for number in range(100):
+            await leader.put(f"k{number}", "v" * 50)
+        failing(leader, StorageFailed("read from", tmp_path, EIO), "read")
+        await cluster.start(late)
+        await until(lambda: leader.name not in cluster.network.handlers)
+        assert cluster[late].driver.raft.server.log.last_index >= 2
+        assert await cluster[late].get("k99", timeout=60) == "v" * 50
+
+
+async def test_a_state_machine_without_space_is_waited_for(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        good = leader.store.apply
+
+        def full(batch: object) -> list[bytes]:
+            raise OSError(ENOSPC, "no space", "kv.db")
+
+        leader.store.apply = full  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.put, "b", "2", 60)
+            await until(lambda: leader.role is not Role.LEADER)
+            assert "disk full" in (leader.driver.problem or "")
+            leader.store.apply = good  # type: ignore[method-assign]
+        assert await leader.get("b") == "2"

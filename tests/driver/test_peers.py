@@ -1,0 +1,134 @@
+"""Who may speak: other clusters, wiped nodes, old copies, strangers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from raftd import codec
+from raftd.codec import Envelope, RefusedResponse, ReportRequest
+from tests.driver.cluster import Cluster, running, until
+
+
+async def ask(cluster: Cluster, envelope: Envelope) -> object:
+    answer = await cluster.network.handlers["n1"](codec.encode(envelope))
+    return None if answer is None else codec.decode(answer).message
+
+
+def genuine(cluster: Cluster) -> Envelope:
+    """A message as n2 would send it to n1."""
+    identity = cluster["n2"].disk.identity
+    return Envelope(
+        identity.cluster_id,
+        "n2",
+        identity.node_id,
+        identity.incarnation,
+        "n1",
+        ReportRequest(),
+        cluster["n1"].disk.identity.node_id,
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("cluster_id", bytes(16), "another cluster"),
+        ("recipient", "n3", "takes n1 for n3"),
+        ("sender", "n1", "another node calls itself n1"),
+        ("node_id", bytes(16), "another node id"),
+        ("recipient_id", bytes(16), "by another node id"),
+        ("incarnation", 0, "old copy"),
+    ],
+)
+async def test_what_is_refused(
+    autojump_clock: MockClock, tmp_path: Path, field: str, value: object, reason: str
+) -> None:
+    """pitfall 10, 11, 12: said to the sender, and nothing else happens."""
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        await cluster["n1"].put("a", "1")
+        message = genuine(cluster)
+        assert not isinstance(await ask(cluster, message), RefusedResponse)
+        known = cluster["n1"].disk.known_peers
+        answer = await ask(cluster, msgspec.structs.replace(message, **{field: value}))
+        assert isinstance(answer, RefusedResponse)
+        assert reason in answer.reason
+        assert cluster["n1"].disk.known_peers == known
+
+
+async def test_garbage_gets_no_answer(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """pitfall 77"""
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        handler = cluster.network.handlers["n1"]
+        for data in (b"", b"RAFT", b"\xff" * 100, codec.encode(genuine(cluster))[:-3]):
+            assert await handler(data) is None
+        await cluster["n1"].put("a", "1")
+
+
+async def test_a_wiped_node_is_refused_on_both_sides_and_its_old_directory_is_welcome(
+    autojump_clock: MockClock,
+    tmp_path: Path,
+) -> None:
+    """pitfall 7, 9: without any traffic it neither votes nor counts."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        wiped = next(name for name in cluster.names if name != leader.name)
+        await until(lambda: len(leader.disk.known_peers) == 2)
+        await cluster.crash(wiped)
+        shutil.move(cluster[wiped].directory, tmp_path / "kept")
+        await cluster.start(wiped)
+        await until(lambda: wiped in leader.driver.peers.refused)
+        await until(lambda: leader.name in cluster[wiped].driver.peers.refused_by)
+        await trio.sleep(10)
+        assert cluster[wiped].driver.raft.server.log.last_index == 0
+        status = await leader.driver.status(timeout=1)
+        assert status.failures_tolerated == 0
+        member = next(each for each in status.members if each.name == wiped)
+        assert not member.reachable
+        assert "another node id" in (member.problem or "")
+        assert "refused by" in (cluster[wiped].driver.report().problem or "")
+
+        await cluster.crash(wiped)
+        shutil.rmtree(cluster[wiped].directory)
+        shutil.move(tmp_path / "kept", cluster[wiped].directory)
+        await cluster.start(wiped)
+        await until(lambda: wiped not in leader.driver.peers.refused)
+        assert await cluster[wiped].get("a", timeout=30) == "1"
+
+
+async def test_a_wiped_node_cannot_make_a_majority(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """pitfall 7: with one more down, the wiped node's vote would elect a leader without data."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        others = [name for name in cluster.names if name != leader.name]
+        for name in cluster.names:
+            await until(lambda name=name: len(cluster[name].disk.known_peers) == 2)  # type: ignore[misc]
+        for name in [leader.name, others[0]]:
+            await cluster.crash(name)
+        shutil.rmtree(cluster[others[0]].directory)
+        await cluster.start(others[0])
+        await trio.sleep(30)
+        assert cluster.leaders() == []
+
+
+async def test_a_peer_at_the_wrong_address_is_not_believed(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """pitfall 11: the right cluster answers, but it is another node."""
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        cluster.network.addresses = {"n2": "n3", "n3": "n2"}
+        await trio.sleep(5)
+        assert sum(cluster[name].driver.peers.strangers for name in cluster.names) > 0
+        cluster.network.addresses = {}
+        await cluster["n1"].put("a", "1", timeout=30)

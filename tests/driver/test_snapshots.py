@@ -1,0 +1,98 @@
+"""Snapshots taken as the log grows, and sent to a follower that is too far behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+from trio.testing import MockClock
+
+from raftd.raft.state import Settings
+from tests.driver.cluster import Cluster, Node, running, until
+
+SMALL = Settings(tail_bytes=4000, max_append_bytes=2000, snapshot_chunk_bytes=4096)
+
+
+async def grow(node: Node, count: int, prefix: str = "k") -> None:
+    for number in range(count):
+        await node.put(f"{prefix}{number}", "v" * 500)
+
+
+async def caught_up(cluster: Cluster, leader: Node, name: str) -> None:
+    last = leader.driver.raft.server.log.last_index
+    await until(lambda: cluster[name].driver.applier.applied_index >= last)
+
+
+async def test_the_log_stays_bounded(autojump_clock: MockClock, tmp_path: Path) -> None:
+    """pitfall 59"""
+    async with running(
+        tmp_path, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
+    ) as cluster:
+        leader = await cluster.leader()
+        await grow(leader, 300)
+        await trio.sleep(5)
+        for name in cluster.names:
+            await caught_up(cluster, leader, name)
+            assert cluster[name].disk.snapshot.last_included_index > 0
+            assert cluster[name].disk.used_bytes < 3 * 32_768
+        for name in cluster.names:
+            await cluster.crash(name)
+        await cluster.start()
+        assert await cluster["n2"].get("k0", timeout=30) == "v" * 500
+        assert await cluster["n3"].get("k299", timeout=30) == "v" * 500
+
+
+async def test_a_follower_behind_the_log_gets_the_snapshot(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """pitfall 30, 55, 56: and then follows as before."""
+    async with running(
+        tmp_path, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
+    ) as cluster:
+        leader = await cluster.leader()
+        await leader.put("first", "1")
+        late = next(name for name in cluster.names if name != leader.name)
+        await until(lambda: cluster[late].driver.applier.applied_index >= 2)
+        await cluster.crash(late)
+        await grow(leader, 300)
+        await until(lambda: leader.driver.raft.server.log.first_index > 10)
+        await cluster.start(late)
+        await caught_up(cluster, leader, late)
+        assert cluster[late].disk.snapshot.last_included_index > 10
+        assert await cluster[late].get("first", stale=True) == "1"
+        assert await cluster[late].get("k299", stale=True) == "v" * 500
+        await leader.put("after", "2")
+        assert await cluster[late].get("after") == "2"
+        await cluster.crash(late)
+        await cluster.start(late)
+        assert await cluster[late].get("k7", timeout=30) == "v" * 500
+
+
+async def test_a_snapshot_that_arrives_damaged_is_asked_for_again(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """pitfall 54, 61"""
+    async with running(
+        tmp_path, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
+    ) as cluster:
+        leader = await cluster.leader()
+        late = next(name for name in cluster.names if name != leader.name)
+        await cluster.crash(late)
+        await grow(leader, 300)
+        await until(lambda: leader.driver.raft.server.log.first_index > 10)
+        good = leader.disk.read_snapshot
+        damaged = 0
+
+        def bad(offset: int, size: int) -> bytes:
+            nonlocal damaged
+            data = good(offset, size)
+            if damaged == 0:
+                damaged += 1
+                return b"\xff" * len(data)
+            return data
+
+        leader.disk.read_snapshot = bad  # type: ignore[method-assign]
+        await cluster.start(late)
+        await caught_up(cluster, leader, late)
+        assert damaged == 1
+        assert await cluster[late].get("k7", timeout=30) == "v" * 500

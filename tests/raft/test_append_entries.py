@@ -1,0 +1,448 @@
+"""AppendEntries, both ends: flow control, going back, late and doubled messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raftd.raft.log import Log
+from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
+from raftd.raft.progress import Mode
+from raftd.raft.raft import Busy
+from raftd.raft.state import Role, Settings
+from tests.raft import rpcs
+from tests.raft.durable import log_of
+from tests.raft.lone import FIVE, THREE, answer, in_role
+from tests.raft.network import Network
+
+SMALL = Settings(max_append_bytes=100, max_in_flight=3)
+
+
+def leading(members: tuple[str, ...] = THREE, *, settings: Settings | None = None) -> Network:
+    network = Network(members, settings=settings)
+    network.elect("n1")
+    network.heartbeat("n1")
+    return network
+
+
+# ---- what leaves
+
+
+def test_as_many_requests_leave_as_the_window_takes() -> None:
+    network = leading(settings=SMALL)
+    network.propose("n1", *[b"x" * 30] * 10)
+    requests = network.sent(AppendEntriesRequest, to="n2")
+    assert len(requests) == 3
+    assert [request.prev_log_index for request in requests] == [1, 2, 3]
+    assert all(len(request.entries) == 1 for request in requests)
+
+
+def test_an_entry_that_is_larger_than_a_request_may_be_leaves_alone() -> None:
+    network = leading(settings=SMALL)
+    network.propose("n1", b"x" * 500, b"y")
+    first = network.sent(AppendEntriesRequest, to="n2")[0]
+    assert [len(entry.record) > 500 for entry in first.entries] == [True]
+    network.deliver_all()
+    assert network["n1"].commands == [b"x" * 500, b"y"]
+
+
+def test_a_leader_that_is_full_says_busy() -> None:
+    """Flow control: what is not committed is bounded, and nothing is done beyond it."""
+    network = leading(settings=Settings(max_uncommitted_bytes=200))
+    network.isolate("n1")
+    with pytest.raises(Busy, match="wait to be committed"):
+        for _ in range(20):
+            network.propose("n1", b"x" * 50)
+    last = network["n1"].server.log.last_index
+    assert last == 4
+    network.heal()
+    network.lose_all()
+    network.heartbeat("n1")
+    network.propose("n1", b"x")
+
+
+def test_a_peer_that_does_not_answer_gets_heartbeats_only() -> None:
+    """Its entries wait for the next heartbeat; nobody is flooded."""
+    network = leading()
+    network.crash("n3")
+    network.propose("n1", b"a")
+    network.deliver_all()
+    for number in range(5):
+        network.propose("n1", b"%d" % number)
+        assert network.sent(AppendEntriesRequest, to="n3") == []
+        network.deliver_all()
+    network.sleep(0.1)
+    network.tick("n1")
+    assert sum(1 for r in network.sent(AppendEntriesRequest, to="n3") if r.entries) == 1
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+def test_a_lost_request_takes_back_no_more_than_it_carried(lost: str) -> None:
+    """A new leader that knows nothing about a peer goes on where the lost request began, not at
+    the beginning of the log."""
+    network = Network(THREE, logs={name: [1] * 50 for name in THREE})
+    network.crash("n3") if lost == "request" else None
+    network.sleep(2)
+    network.tick("n1")
+    network.deliver_all(only=lambda p: "n3" not in {p.sender, p.to})
+    for packet in [packet for packet in network.wire if packet.to == "n3"]:
+        network.deliver(packet)
+    network.lose_all()
+    assert network["n1"].server.progress["n3"].next_index == 51
+    assert network["n1"].server.progress["n3"].mode is Mode.PROBE
+
+
+def test_the_oldest_of_several_lost_requests_counts() -> None:
+    network = leading(settings=SMALL)
+    network.propose("n1", *[b"x" * 30] * 10)
+    packets = [packet for packet in network.wire if packet.to == "n2"]
+    network.deliver(packets[1])
+    network.lose(packets[2])
+    progress = network["n1"].server.progress["n2"]
+    assert progress.next_index == 2
+    assert progress.paused
+
+
+def test_entries_that_memory_no_longer_has_are_read_from_disk() -> None:
+    network = leading(settings=Settings(tail_bytes=100, max_append_bytes=200))
+    network.isolate("n3")
+    network.propose("n1", *[b"%d" % number for number in range(30)])
+    network.deliver_all()
+    assert network["n1"].server.log.entry(2) is None
+    network["n1"].held.add("read")
+    network.heal()
+    network.heartbeat("n1")
+    (wanted,) = network["n1"].wanted
+    assert (wanted.peer, wanted.first_index, wanted.max_bytes) == ("n3", 2, 200)
+    network.heartbeat("n1")
+    assert len(network["n1"].wanted) == 1, "asked for once"
+    network.release("n1")
+    for _ in range(3):
+        network.heartbeat("n1")
+    assert network["n3"].applied == network["n1"].applied
+
+
+def test_entries_that_cannot_be_read_are_asked_for_again_later() -> None:
+    network = leading(settings=Settings(tail_bytes=100))
+    network.isolate("n3")
+    network.propose("n1", *[b"%d" % number for number in range(30)])
+    network.deliver_all()
+    node = network["n1"]
+    node.held.add("read")
+    network.heal()
+    network.heartbeat("n1")
+    wanted = node.wanted.popleft()
+    node.running.entries_read(network.now, wanted.peer, ())
+    network.settle("n1")
+    assert network.wire == []
+    network.heartbeat("n1")
+    assert len(node.wanted) == 1
+
+
+def test_entries_read_too_late_are_not_sent() -> None:
+    """The peer went another way meanwhile, or leadership is lost."""
+    network = leading(settings=Settings(tail_bytes=100))
+    network.isolate("n3")
+    network.propose("n1", *[b"%d" % number for number in range(30)])
+    network.deliver_all()
+    node = network["n1"]
+    node.held.add("read")
+    network.heal()
+    network.heartbeat("n1")
+    wanted = node.wanted.popleft()
+    entries = node.durable.read(wanted.first_index, 1000)
+    node.running.entries_read(network.now, "n2", entries)
+    node.running.entries_read(network.now, "stranger", entries)
+    network.take_snapshot("n1")
+    node.running.entries_read(network.now, "n3", entries)
+    network.settle("n1")
+    assert [r for r in network.sent(AppendEntriesRequest) if r.entries] == []
+
+
+def test_entries_read_for_an_earlier_leadership_are_not_sent() -> None:
+    """They were truncated in between: what is sent stands in the log of this term's leader."""
+    network = Network(FIVE, settings=Settings(max_append_bytes=50), logs={"n1": [1] * 6})
+    network.crash("n1")
+    network.start("n1", tail_bytes=0)
+    node = network["n1"]
+    node.held.add("read")
+    network.elect("n1")
+    while not node.wanted:
+        network.heartbeat("n1")
+    wanted = node.wanted[0]
+    stale = node.durable.read(wanted.first_index, 50)
+    node.wanted.clear()
+    # another leader's entries replace all of them
+    network.isolate("n1")
+    network.elect("n2")
+    network.propose("n2", *[b"y" * 20] * 8)
+    network.deliver_all()
+    network.heal()
+    network.heartbeat("n2")
+    assert node.server.log.term(wanted.first_index) != stale[0].term
+    network.crash("n2")
+    network.lose_all()
+    network.sleep(2)
+    network.tick("n1")
+    network.deliver_all()
+    progress = node.server.progress[wanted.peer]
+    progress.next_index, progress.reading = wanted.first_index, True
+    node.running.entries_read(network.now, wanted.peer, stale)
+    network.settle("n1")
+    for request in network.sent(AppendEntriesRequest):
+        assert stale[0] not in request.entries
+
+
+# ---- what comes back
+
+
+def test_a_rejection_that_was_overtaken_is_no_alarm() -> None:
+    """Two requests change places: the second is refused, then both are there."""
+    network = leading(THREE[:2])
+    network.propose("n1", b"b")
+    network.propose("n1", b"c")
+    one, two = network.wire
+    network.deliver(two)
+    network.deliver(one)
+    refusal, success = network.wire
+    network.deliver(success)
+    network.deliver(refusal)
+    assert [note for note in network["n1"].notes if note.level == "warning"] == []
+    network.deliver_all()
+    assert network["n1"].commands == [b"b", b"c"]
+
+
+def test_a_follower_that_lost_what_it_had_acknowledged_is_not_fed() -> None:
+    """Its disk was wiped: with its name it must not count again. It is said as a warning, and the
+    leader's match index stays, so nothing new is committed on its word. pitfall 7"""
+    network = leading()
+    network.propose("n1", b"x")
+    network.deliver_all()
+    network.crash("n3")
+    network["n3"].durable.entries.clear()
+    network.invariants.history.seen.pop("n3")
+    network.start("n3", keep_state=False)
+    for _ in range(3):
+        network.propose("n1", b"y")
+        network.heartbeat("n1")
+    assert any(
+        note.level == "warning" and "lost entries" in note.text for note in network["n1"].notes
+    )
+    assert network["n3"].durable.entries == []
+
+
+@pytest.mark.parametrize("match_index", [0, 1, 2])
+def test_an_old_answer_takes_nothing_back(match_index: int) -> None:
+    """pitfall 26"""
+    network = leading()
+    network.propose("n1", b"x", b"y")
+    network.deliver_all()
+    progress = network["n1"].server.progress["n2"]
+    network.inject("n2", "n1", AppendEntriesResponse(1, True, 1, match_index))
+    network.inject("n2", "n1", AppendEntriesResponse(1, False, 1, conflict_index=match_index))
+    assert (progress.match_index, progress.next_index) == (3, 4)
+    assert network["n1"].commit_index == 3
+
+
+def test_an_answer_beyond_the_log_is_not_believed() -> None:
+    network = leading()
+    network.inject("n2", "n1", AppendEntriesResponse(1, True, 1, match_index=99))
+    assert network["n1"].server.progress["n2"].match_index == 1
+    assert network["n1"].notes[-1].level == "warning"
+
+
+def test_an_acknowledgement_of_a_truncated_entry_counts_for_nothing() -> None:
+    """pitfall 31: n1 leads term 1 and term 3; an answer of term 1 about index 6 comes in term 3,
+    where other entries stand there."""
+    network = leading(FIVE)
+    network.propose("n1", *[b"old"] * 5)
+    network.deliver(next(packet for packet in network.wire if packet.to == "n2"))
+    (late,) = network.sent(AppendEntriesResponse, by="n2")
+    assert late.match_index == 6
+    network.lose_all()
+    network.isolate("n1")
+    network.crash("n2")
+    network.elect("n3")
+    network.start("n2")
+    network.heal()
+    network.heartbeat("n3")
+    network.heartbeat("n3")
+    network.elect("n1")
+    network.partition(["n1", "n4"], ["n2", "n3", "n5"])
+    index, term = network.propose("n1", *[b"new"] * 5)
+    network.deliver_all()
+    before = network["n1"].commit_index
+    network.inject("n2", "n1", late)
+    network.inject("n2", "n1", AppendEntriesResponse(1, True, 999, index))
+    assert (index, term) == (4, 3)
+    assert network["n1"].commit_index == before == 3
+
+
+def test_answers_of_strangers_are_ignored() -> None:
+    """pitfall 12"""
+    network = leading()
+    network.propose("n1", b"x")
+    network.inject("stranger", "n1", AppendEntriesResponse(1, True, 1, match_index=2))
+    network.inject("n1", "n1", AppendEntriesResponse(1, True, 1, match_index=2))
+    assert network["n1"].commit_index == 1
+
+
+def test_a_doubled_answer_changes_nothing() -> None:
+    network = leading(settings=SMALL)
+    network.propose("n1", *[b"x" * 30] * 6)
+    for _ in range(200):
+        if not network.wire:
+            break
+        if len(network.wire) < 6:
+            network.double(network.wire[0])
+        network.deliver(network.wire[0])
+    network.lose_all()
+    network.heartbeat("n1")
+    assert network["n2"].applied == network["n1"].applied
+    assert len(network["n1"].applied) == 7
+
+
+# ---- the follower's end
+
+
+def test_a_late_double_after_compaction_truncates_nothing() -> None:
+    """pitfall 29: "previous entry already purged" is no conflict; below the commit index nothing
+    is looked at."""
+    network = leading()
+    network.propose("n1", b"x", b"y")
+    old = next(packet for packet in network.wire if packet.to == "n2")
+    network.double(old)
+    network.deliver_all(only=lambda packet: packet is not network.wire[-1])
+    network.lose_all(only=lambda packet: packet.to != "n2")
+    for _ in range(3):
+        network.propose("n1", b"z")
+        network.heartbeat("n1")
+    network.take_snapshot("n2")
+    before = network["n2"].server.log.term_runs, network["n2"].server.log.last_index
+    network.inject("n1", "n2", old.message)
+    assert (network["n2"].server.log.term_runs, network["n2"].server.log.last_index) == before
+
+
+def test_a_leader_that_compacted_answers_a_follower_that_lags() -> None:
+    """pitfall 30: heartbeats and entries to a peer whose match index is below the leader's log."""
+    network = leading()
+    network.isolate("n3")
+    network.propose("n1", *[b"x"] * 10)
+    network.deliver_all()
+    network.take_snapshot("n1", trailing=2)
+    for _ in range(3):
+        network.heartbeat("n1")
+    network.heal()
+    network.heartbeat("n1")
+    network.heartbeat("n1")
+    assert network["n3"].applied == network["n1"].applied
+
+
+@given(
+    own=st.lists(st.integers(1, 6), max_size=12).map(sorted),
+    prev=st.tuples(st.integers(0, 15), st.integers(0, 7)),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_hint_is_never_beyond_the_log(own: list[int], prev: tuple[int, int]) -> None:
+    """pitfall 32: and it leads back, to a place whose term it names."""
+    network = Network(THREE, logs={"n1": own})
+    message = answer(network, rpcs.append(7, *prev))
+    assert isinstance(message, AppendEntriesResponse)
+    log: Log = network["n1"].server.log
+    if message.success:
+        assert prev[0] == 0 or log.term(prev[0]) == prev[1]
+    else:
+        assert message.conflict_index <= min(log.last_index, prev[0] - 1)
+        assert message.conflict_term == log.term(message.conflict_index)
+        assert message.conflict_term <= prev[1] or message.conflict_index == 0
+
+
+@given(
+    leader=st.lists(st.integers(1, 9), max_size=30).map(sorted),
+    follower=st.lists(st.integers(1, 9), max_size=30).map(sorted),
+    shared=st.integers(0, 30),
+    max_bytes=st.sampled_from([1, 100, 10_000]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_two_logs_become_one(
+    leader: list[int], follower: list[int], shared: int, max_bytes: int
+) -> None:
+    """pitfall 33: with byte-limited requests too, and with one exchange for each term at most.
+    The logs share a prefix and have different terms behind it, as Raft makes them."""
+    prefix = leader[:shared]
+    mine = prefix + [2 * term for term in leader[shared:] if not prefix or term >= prefix[-1]]
+    other = prefix + [2 * t + 1 for t in follower if not prefix or t >= prefix[-1]]
+    network = Network(
+        THREE,
+        settings=Settings(max_append_bytes=max_bytes),
+        logs={"n1": mine, "n2": mine, "n3": other},
+        terms=dict.fromkeys(THREE, 30),
+    )
+    network.elect("n1")
+    network.heartbeat("n1")
+    assert network["n3"].durable.entries == network["n1"].durable.entries
+    refusals = sum("has no entry" in text for text in network["n3"].texts)
+    assert refusals <= len(set(mine)) + len(set(other)) + 1
+
+
+def test_entries_that_contradict_committed_ones_are_refused() -> None:
+    """pitfall 27: whoever sends them, what is committed stays, and it is said."""
+    network = in_role(Role.FOLLOWER, log=[1, 1, 1])
+    network.inject("n2", "n1", rpcs.append(1, 3, 1, leader_commit=3))
+    message = answer(network, rpcs.append(5, 1, 1, [4, 4]), "n3")
+    assert isinstance(message, AppendEntriesResponse)
+    assert not message.success
+    assert [entry.term for entry in network["n1"].durable.entries] == [1, 1, 1]
+    assert any(
+        note.level == "warning" and "contradicts" in note.text for note in network["n1"].notes
+    )
+
+
+def test_requests_of_a_deposed_leader_are_refused() -> None:
+    """pitfall 35: what it had sent arrives after a new term began; and it sends nothing in a term
+    that is not its own (the network checks that of every message)."""
+    network = leading()
+    network.propose("n1", b"late")
+    late = [packet for packet in network.wire if packet.to == "n2"]
+    network.deliver_all(only=lambda packet: packet not in late and packet.to != "n2")
+    network.isolate("n1")
+    network.sleep(2)
+    network.tick("n3")
+    network.deliver_all(only=lambda packet: packet not in late)
+    assert "n3" in network.leaders
+    network.heal()
+    before = list(network["n2"].durable.entries)
+    network.deliver(late[0])
+    assert network["n2"].durable.entries == before
+    network.deliver_all()
+    assert network.leaders == ["n3"]
+
+
+def test_a_heartbeat_reports_no_more_than_is_saved() -> None:
+    """pitfall 38: the entries it speaks about are still being written."""
+    network = in_role(Role.FOLLOWER, log=[1])
+    network["n1"].held.add("save")
+    network.inject("n2", "n1", rpcs.append(1, 1, 1, [1, 1, 1]))
+    message = answer(network, rpcs.append(1, 4, 1))
+    assert isinstance(message, AppendEntriesResponse)
+    assert (message.success, message.match_index) == (True, 1)
+
+
+def test_an_entry_saved_twice_over_another_is_acknowledged_only_then() -> None:
+    """pitfall 31, on the follower's side: saved (7, t1), replaced by (7, t2), and by (7, t1) again:
+    the first save proves nothing any more."""
+    network = in_role(Role.FOLLOWER, log=[1])
+    node = network["n1"]
+    node.held.add("save")
+    first = log_of([1, 2])[1:]
+    network.inject("n2", "n1", rpcs.append(2, 1, 1, first))
+    network.inject("n3", "n1", rpcs.append(3, 1, 1, [3]))
+    network.inject("n2", "n1", rpcs.append(4, 1, 1, first))
+    assert len([update for update in node.waiting if update.entries]) == 3
+    network.save("n1")
+    assert node.server.persisted_index == 1
+    network.save("n1")
+    assert node.server.persisted_index == 1
+    network.release("n1")
+    assert node.server.persisted_index == 2

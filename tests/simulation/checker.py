@@ -1,0 +1,316 @@
+"""What must hold after every step, over all nodes and all their lives.
+
+The properties of the paper's Figure 3, as far as they can be seen from what nodes put out (their
+updates, messages and disks), and those that clients live by:
+
+    election safety        at most one leader in a term
+    leader append-only     a leader never takes back an entry of its log
+    log matching           entries of one index and term are the same, and so is what precedes them
+    commit rule            a leader commits by an entry of its own term (5.4.2) that a majority has on
+                           disk, and nobody but a leader commits first
+    leader completeness    a new leader has everything that was committed in earlier terms
+    state machine safety   nobody takes other entries for committed, or applies other ones, in
+                           another order, or with other results
+    monotonic state        terms and commit indexes never go back
+    configuration in force the last one in the log, or else the snapshot's (section 6)
+    durable state          what was promised to be on disk comes back in the next life
+    acknowledged is kept   what a client was told is committed
+    snapshot               holds the same state, at the same index, on every node
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from raftd.raft.log import Entry
+from raftd.raft.state import HardState, Recovered, Role, SnapshotMetadata
+from raftd.raft.update import Update
+from tests.simulation.node import Node
+from tests.simulation.shadow import ShadowLog, terms_of
+from tests.simulation.violation import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+
+class _Seen:
+    """One life, as its last update left it."""
+
+    __slots__ = ("applied_index", "commit_index", "leading", "term", "to_apply")
+
+    def __init__(self, commit_index: int) -> None:
+        self.term = 0
+        self.leading = 0
+        """The term it led, 0 if it did not lead."""
+        self.commit_index = commit_index
+        self.to_apply = 0
+        self.applied_index = 0
+
+
+class Checker:
+    """`read_floor`: the newest state that some client knows of."""
+
+    def __init__(self, nodes: dict[str, Node]) -> None:
+        self._nodes = nodes
+        self._seen: dict[Process, _Seen] = {}
+        self.leaders: dict[int, Process] = {}
+        self.entries: dict[tuple[int, int], tuple[int, bytes]] = {}
+        """(index, term) -> the term in front of it, and its record"""
+        self.committed: list[int] = []
+        """term of the entry at index 1, 2, ..."""
+        self._commit_by_term: dict[int, int] = {}
+        self._applied: list[tuple[int, bytes]] = []
+        self._images: dict[int, str] = {}
+        self.read_floor = 0
+        self.elections = 0
+
+    # ---- lives
+
+    def recovers(self, node: Node, recovered: Recovered) -> None:
+        """What a new life found on its disk."""
+        _check_recovered(node, recovered)
+
+    def begins(self, process: Process) -> None:
+        """A new life, and where it says it starts."""
+        commit = process.raft.server.commit_index
+        if commit > len(self.committed):
+            raise Violation(
+                "state machine safety", f"{process.name} starts with {commit} committed"
+            )
+        self._seen[process] = _Seen(commit)
+
+    def ends(self, process: Process) -> None:
+        self._seen.pop(process, None)
+
+    # ---- every step
+
+    def look(self, process: Process, update: Update) -> None:
+        """Right after `take_update`, before anything is done about it."""
+        server, seen, log = process.raft.server, self._seen[process], process.log
+        term = server.current_term
+        leads = server.role is Role.LEADER
+        if update.snapshot_to_install is not None:
+            log.install(update.snapshot_to_install)
+        if update.entries:
+            if leads and seen.leading == term and update.entries[0].index <= log.last_index:
+                raise Violation(
+                    "leader append-only",
+                    f"{process.name} leads term {term} and replaces its entry"
+                    f" {update.entries[0].index}",
+                )
+            self._new_entries(process, log, update.entries)
+        if (server.log.last_index, server.log.last_term) != (log.last_index, log.last_term):
+            raise Violation(
+                "update",
+                f"{process.name} has a log up to {server.log.last_index} of term"
+                f" {server.log.last_term}, its updates make one up to {log.last_index} of term"
+                f" {log.last_term}",
+            )
+        if server.configuration != log.configuration:
+            raise Violation(
+                "configuration in force",
+                f"{process.name} acts by {server.configuration}, but the last one in its log, at"
+                f" {log.configurations[-1][0]}, is {log.configuration}",
+            )
+        if term < seen.term:
+            raise Violation("monotonic state", f"{process.name} went from term {seen.term} to {term}")
+        if leads and seen.leading != term:
+            self._new_leader(process, term)
+        seen.leading = term if leads else 0
+        seen.term = term
+        commit = server.commit_index
+        if commit != seen.commit_index:
+            self._new_commit(process, seen.commit_index, commit)
+            seen.commit_index = commit
+        if update.commit_index < seen.to_apply:
+            raise Violation(
+                "monotonic state",
+                f"{process.name} was to apply up to {seen.to_apply}, now {update.commit_index}",
+            )
+        seen.to_apply = update.commit_index
+
+    def _new_entries(self, process: Process, log: ShadowLog, entries: Sequence[Entry]) -> None:
+        first = entries[0].index
+        if not log.base_index < first <= log.last_index + 1:
+            raise Violation("update", f"{process.name} puts entry {first} behind {log.last_index}")
+        before = log.term(first - 1)
+        assert before is not None
+        for entry in entries:
+            known = self.entries.setdefault((entry.index, entry.term), (before, entry.record))
+            if known != (before, entry.record):
+                raise Violation(
+                    "log matching",
+                    f"{process.name} has an entry {entry.index} of term {entry.term} that differs"
+                    f" from another node's, or behind one of term {before}, not {known[0]}",
+                )
+            if entry.term < before:
+                raise Violation("log matching", f"{process.name}: terms fall at {entry.index}")
+            before = entry.term
+        if first <= len(self.committed):
+            for entry in entries:
+                index = entry.index
+                if index <= len(self.committed) and (
+                    log.term(index) == self.committed[index - 1] != entry.term
+                ):
+                    raise Violation(
+                        "committed entries stay",
+                        f"{process.name} replaces entry {index} of term {log.term(index)}, which"
+                        f" is committed, by one of term {entry.term}",
+                    )
+        log.put(entries)
+
+    def _new_leader(self, process: Process, term: int) -> None:
+        other = self.leaders.setdefault(term, process)
+        if other is not process:
+            raise Violation(
+                "election safety", f"{process.name} leads term {term}, which {other.name} led"
+            )
+        self.elections += 1
+        for earlier, index in self._commit_by_term.items():
+            if earlier < term and not process.log.has(index, self.committed[index - 1]):
+                raise Violation(
+                    "leader completeness",
+                    f"{process.name} leads term {term} with a log up to {process.log.last_index}"
+                    f" without entry {index} of term {self.committed[index - 1]}, committed in"
+                    f" term {earlier}",
+                )
+
+    def _new_commit(self, process: Process, before: int, index: int) -> None:
+        name, log = process.name, process.log
+        if index < before:
+            raise Violation("monotonic state", f"{name} took {before} for committed, now {index}")
+        known = len(self.committed)
+        for each in range(max(before + 1, log.base_index), min(index, known) + 1):
+            if log.term(each) not in {self.committed[each - 1], None}:
+                raise Violation(
+                    "state machine safety",
+                    f"{name} takes entry {each} of term {log.term(each)} for committed, but it was"
+                    f" one of term {self.committed[each - 1]}",
+                )
+        if index <= known:
+            return
+        server = process.raft.server
+        term = log.term(index)
+        if server.role is not Role.LEADER or term != server.current_term:
+            raise Violation(
+                "commit rule",
+                f"{name}, {server.role.value} of term {server.current_term}, is the first to take"
+                f" entry {index} of term {term} for committed",
+            )
+        voters = server.configuration.voters
+        holders = [each for each in voters if self._nodes[each].durable.log.has(index, term)]
+        if len(holders) * 2 <= len(voters):
+            raise Violation(
+                "commit rule",
+                f"{name} takes entry {index} of term {term} for committed, which only"
+                f" {' and '.join(holders) or 'nobody'} has on disk",
+            )
+        for each in range(known + 1, index + 1):
+            entry_term = log.term(each)
+            assert entry_term is not None
+            self.committed.append(entry_term)
+        self._commit_by_term[server.current_term] = index
+
+    # ---- the state machine
+
+    def applied(self, process: Process, entries: list[Entry], results: list[bytes]) -> None:
+        for entry, result in zip(entries, results, strict=True):
+            index, term = entry.index, entry.term
+            if index > len(self.committed) or self.committed[index - 1] != term:
+                raise Violation(
+                    "state machine safety",
+                    f"{process.name} applies entry {index} of term {term}, which is not committed",
+                )
+            if not process.node.durable.log.has(index, term):
+                raise Violation(
+                    "state machine safety",
+                    f"{process.name} applies entry {index} of term {term}, not saved here yet",
+                )
+            if index > len(self._applied):
+                self._applied.append((term, result))
+            elif self._applied[index - 1] != (term, result):
+                raise Violation(
+                    "state machine safety",
+                    f"{process.name} applies entry {index} with another result than others",
+                )
+
+    def snapshot_taken(self, process: Process, metadata: SnapshotMetadata) -> None:
+        index = metadata.last_included_index
+        if self.committed[index - 1] != metadata.last_included_term:
+            raise Violation("snapshot", f"{process.name} takes one of a wrong term at {index}")
+        self._same_image(process, index)
+
+    def restored(self, process: Process, index: int) -> None:
+        if process.machine.last_applied != index:
+            raise Violation(
+                "snapshot",
+                f"{process.name} restored a state at {process.machine.last_applied}, not {index}",
+            )
+        self._same_image(process, index)
+
+    def _same_image(self, process: Process, index: int) -> None:
+        image = hashlib.sha256(process.machine.image()).hexdigest()
+        if self._images.setdefault(index, image) != image:
+            raise Violation("snapshot", f"{process.name} has another state than others at {index}")
+
+    # ---- clients
+
+    def acknowledged(self, index: int, result: bytes) -> None:
+        """A client was told that the entry there is its own, and what it did."""
+        if index > len(self._applied) or self._applied[index - 1][1] != result:
+            raise Violation("acknowledged is kept", f"entry {index} is not what a client was told")
+        self.seen(index)
+
+    def seen(self, index: int) -> None:
+        """A client knows of the state at `index`."""
+        self.read_floor = max(self.read_floor, index)
+
+
+def _check_recovered(node: Node, recovered: Recovered) -> None:
+    """Everything promised is there, and nothing else than what was on its way to the disk."""
+    durable = node.durable
+    states = [durable.hard_state, *(each.hard_state for each in durable.attempts)]
+    if recovered.hard_state not in states:
+        raise Violation(
+            "durable state",
+            f"{node.name} comes back with {_state(recovered.hard_state)}, but its disk had promised"
+            f" to keep {_state(durable.hard_state)}",
+        )
+    found = recovered.last_index, terms_of(recovered)
+    snapshot = recovered.snapshot
+    index = snapshot.last_included_index
+    for log, newest in _possible(node):
+        if newest.last_included_index == index and log.above(index) == found:
+            return
+    promised = durable.log
+    raise Violation(
+        "durable state",
+        f"{node.name} comes back with a snapshot up to {index} and entries up to"
+        f" {recovered.last_index} of term {found[1][-1] if found[1] else 0}, but its disk had"
+        f" promised to keep a snapshot up to {durable.snapshot.last_included_index} and entries up"
+        f" to {promised.last_index} of term {promised.last_term}",
+    )
+
+
+def _possible(node: Node) -> list[tuple[ShadowLog, SnapshotMetadata]]:
+    """Every state that the disk may be in, with what was under way done or not done."""
+    durable = node.durable
+    found = [(durable.log, durable.snapshot)]
+    for attempt in durable.attempts:
+        for log, snapshot in list(found):
+            changed = log.copy()
+            if attempt.snapshot is not None:
+                if attempt.snapshot.last_included_index <= snapshot.last_included_index:
+                    continue
+                changed.install(attempt.snapshot)
+                found.append((changed, attempt.snapshot))
+            elif attempt.entries:
+                changed.put(attempt.entries)
+                found.append((changed, snapshot))
+    return found
+
+
+def _state(state: HardState) -> str:
+    return f"term {state.current_term}, vote {state.voted_for}"

@@ -1,0 +1,337 @@
+"""One run: the cluster, its time, and how it goes: first with faults, then without, then judged."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+from raftd.raft.configuration import Configuration
+from raftd.raft.state import Role
+from raftd.storage.disk import (
+    DirectoryDamaged,
+    DirectoryMismatch,
+    Disk,
+    DiskFull,
+    StorageFailed,
+)
+from tests.history import Operation
+from tests.linearizability import Undecided, check
+from tests.simulation.checker import Checker
+from tests.simulation.clients import Client
+from tests.simulation.events import Events
+from tests.simulation.files import Crashed, DiskFaults, SimulatedFiles
+from tests.simulation.law import Law
+from tests.simulation.machine import Machine
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.node import Node
+from tests.simulation.plan import Plan
+from tests.simulation.process import Process
+from tests.simulation.trace import Trace
+from tests.simulation.violation import Violation
+
+CLUSTER_ID = b"simulated 123456"
+
+
+class Result(msgspec.Struct):
+    """How a run went. `property` and `text` are empty if all was well."""
+
+    seed: int
+    property: str = ""
+    text: str = ""
+    virtual_seconds: float = 0.0
+    events: int = 0
+    messages: int = 0
+    operations: int = 0
+    answered: int = 0
+    committed: int = 0
+    elections: int = 0
+    digest: str = ""
+    faults: dict[str, int] = {}
+
+
+class World:
+    """`nodes` by name. `history` is what the clients saw."""
+
+    def __init__(self, plan: Plan, *, echo: bool = False) -> None:
+        self.plan = plan
+        self.events = Events()
+        self.trace = Trace(echo=echo)
+        self.random = Random(f"world {plan.seed}")
+        addresses = {name: f"tcp://{name}:1" for name in plan.names}
+        self._initial = Configuration(plan.names, addresses=addresses)
+        self.nodes = {name: Node(name, str(plan.seed), self._initial) for name in plan.names}
+        self.checker = Checker(dict(self.nodes))
+        self.law = Law(self.checker)
+        self.network = Network(self)
+        self.faults: Counter[str] = Counter()
+        self.history: list[Operation] = []
+        self.clients = [Client(self, number) for number in range(plan.clients)]
+        self.nemesis = Nemesis(self)
+        self.healed = False
+
+    def count(self, fault: str) -> None:
+        self.faults[fault] += 1
+
+    def say(self, text: str) -> None:
+        self.trace.say(self.events.now, text)
+
+    # ---- the run
+
+    def run(self) -> Result:
+        """Never raises for what the nodes do wrong; it stands in the result, and in the trace."""
+        result = Result(self.plan.seed)
+        try:
+            self._run()
+        except Violation as violation:
+            result.property, result.text = violation.name, violation.text
+        except AssertionError as error:
+            where = "".join(traceback.format_tb(error.__traceback__, limit=-3))
+            result.property, result.text = "assertion in raftd", f"{error}\n{where}"
+        except Exception as error:
+            where = "".join(traceback.format_tb(error.__traceback__, limit=-6))
+            result.property, result.text = "unexpected exception", f"{error!r}\n{where}"
+        if result.property:
+            self.say(f"VIOLATION of {result.property}: {result.text}")
+        result.virtual_seconds = self.events.now
+        result.events = self.events.handled
+        result.messages = self.network.messages
+        result.operations = len(self.history)
+        result.answered = sum(client.answered for client in self.clients)
+        result.committed = len(self.checker.committed)
+        result.elections = self.checker.elections
+        result.faults = dict(self.faults)
+        result.digest = self.trace.digest()
+        return result
+
+    def _run(self) -> None:
+        plan = self.plan
+        for node in self.nodes.values():
+            node.disk_faults.short = plan.short_operations
+            self.events.after(self.random.uniform(0.0, 0.1), self.start, node)
+        for client in self.clients:
+            client.start()
+        self.nemesis.start()
+        self.events.run_until(plan.duration)
+        self._heal()
+        calm = plan.settings.election_timeout[1]
+        self.events.run_until(self.events.now + 3 * calm)
+        for client in self.clients:
+            client.stopped = True
+        self._settle()
+        self._judge()
+
+    def _heal(self) -> None:
+        """No fault from here on; what they broke is repaired by whoever runs the cluster."""
+        self.say("---- the faults stop")
+        self.healed = True
+        self.network.heal()
+        for node in self.nodes.values():
+            short = node.disk_faults.short
+            node.disk_faults = faults = DiskFaults()
+            faults.short = short
+            node.slow_disk = 0.0
+            node.clock.set_rate(self.events.now, 1.0)
+            process = node.process
+            if process is None:
+                self.start(node)
+            else:
+                process.files.faults = faults
+                process.enter(process.clock_changed)
+                if process.paused:
+                    process.resume()
+
+    def _settle(self) -> None:
+        """Liveness: everybody catches up, writes and reads work, within the stated time."""
+        end = self.events.now + self.plan.liveness
+        probe = Client(self, len(self.clients))
+        self.clients.append(probe)
+        probe.start()
+        while self.events.now < end and not (probe.answered >= 3 and probe.stopped):
+            self.events.run_until(self.events.now + 0.5)
+            probe.stopped = probe.answered >= 3
+        self.events.run_until(self.events.now + 0.1)
+        while self.events.now < end and self._unsettled():
+            self.events.run_until(self.events.now + 0.25)
+        problem = self._unsettled()
+        if not probe.stopped:
+            problem = f"clients get no answers; {problem}"
+        if problem:
+            raise Violation(
+                "liveness", f"{self.plan.liveness:.0f} s after the last fault: {problem}"
+            )
+
+    def _unsettled(self) -> str:
+        """What is still missing; empty if nothing is."""
+        live = [node for node in self.nodes.values() if not node.excluded]
+        down = [node.name for node in live if node.process is None]
+        if down:
+            return f"{', '.join(down)} does not start"
+        processes = [node.process for node in live if node.process is not None]
+        leaders = [each for each in processes if each.raft.server.role is Role.LEADER]
+        if len(leaders) != 1:
+            return f"{len(leaders)} leaders; {', '.join(map(_describe, processes))}"
+        leader = leaders[0].raft.server
+        if leader.transfer is not None:
+            return f"{leader.name} hands leadership over and never ends it"
+        for each in processes:
+            if (
+                each.raft.server.current_term != leader.current_term
+                or each.applier.applied_index != leader.log.last_index
+                or each.raft.server.log.last_index != leader.log.last_index
+            ):
+                return ", ".join(map(_describe, processes))
+        return ""
+
+    def _judge(self) -> None:
+        images = {
+            node.process.machine.image()
+            for node in self.nodes.values()
+            if node.process is not None and not node.excluded
+        }
+        if len(images) != 1:
+            raise Violation("state machine safety", "the nodes end in different states")
+        for client in self.clients:
+            client.end()
+        try:
+            illegal = check(self.history)
+        except Undecided as error:
+            self.say(f"linearizability was not decided: {error}")
+            self.count("undecided history")
+            return
+        if illegal is not None:
+            raise Violation("linearizability", f"key {illegal.key}: {illegal.explanation}")
+
+    # ---- lives
+
+    def start(self, node: Node) -> None:
+        """The operator, or systemd, starts the node."""
+        if self.nodes[node.name] is not node or node.process is not None or node.is_left_out:
+            return
+        node.lives += 1
+        files = SimulatedFiles(node.drive, node.disk_faults, node.random)
+        try:
+            disk = Disk.open(
+                Path("/data") / node.name,
+                name=node.name,
+                cluster_id=CLUSTER_ID,
+                initial=self._initial,
+                segment_bytes=self.plan.segment_bytes,
+                tail_bytes=self.plan.settings.tail_bytes,
+                files=files,
+            )
+            machine = self._machine(node, disk, files)
+        except Crashed:
+            self._after_crash(node)
+            return
+        except (DiskFull, StorageFailed) as error:
+            self.say(f"{node.name} does not start: {error}")
+            self._down(node)
+            return
+        except (DirectoryDamaged, DirectoryMismatch) as error:
+            self.damaged(node, str(error))
+            return
+        self.say(f"{node.name} begins life {disk.identity.incarnation}; {' '.join(disk.notes)}")
+        recovered = disk.recovered
+        self.checker.recovers(node, recovered)
+        node.durable.accept(recovered, list(recovered.configurations))
+        process = Process(self, node, disk, files, machine)
+        node.process = process
+        self.checker.begins(process)
+        process.enter(process.kick)
+
+    def _machine(self, node: Node, disk: Disk, files: SimulatedFiles) -> Machine:
+        """As raftd.server: the state machine's files count only if they must be whole."""
+        machine = node.machine
+        if machine is None or not (disk.was_clean or disk.same_boot):
+            machine = Machine(files)
+        machine.files = files
+        node.machine = machine
+        file = disk.snapshot_file
+        if file is not None and machine.last_applied < disk.snapshot.last_included_index:
+            machine.restore(file)
+        if machine.last_applied > disk.last_index:
+            raise Violation(
+                "durable state",
+                f"{node.name} had applied {machine.last_applied}, its log ends at"
+                f" {disk.last_index}",
+            )
+        return machine
+
+    def kill(self, node: Node, *, power: bool, what: str) -> None:
+        """The process ends here and now; with `power`, what was not synced is in doubt."""
+        if node.process is not None:
+            self.checker.ends(node.process)
+            node.process.dead = True
+            node.process.files.die()
+            node.process = None
+        if power:
+            node.drive.lose_power()
+            node.machine = None
+        self.say(f"{node.name}: {what}")
+        self._down(node)
+
+    def crashed(self, process: Process) -> None:
+        """It died inside a disk operation."""
+        self.count("crash in disk operation")
+        self.checker.ends(process)
+        process.dead = True
+        process.node.process = None
+        self._after_crash(process.node)
+
+    def _after_crash(self, node: Node) -> None:
+        power = self.random.random() < 0.6
+        self.kill(node, power=power, what=f"dies in a disk operation{', power lost' * power}")
+
+    def exited(self, process: Process, why: str) -> None:
+        self.kill(process.node, power=self.random.random() < 0.2, what=f"exits: {why}")
+
+    def damaged(self, node: Node, why: str) -> None:
+        """It refuses its directory. The operator leaves it out, or wipes it in vain."""
+        if not node.rotten:
+            raise Violation("damage is no false alarm", f"{node.name}: {why}")
+        self.count("bit rot detected")
+        self.kill(node, power=False, what=f"is damaged: {why}")
+        if self.random.random() < 0.5:
+            node.excluded, node.is_left_out = "damaged", True
+            return
+        # Another node under the old name. What the old one had promised still counts as kept:
+        # others may rely on it.
+        wiped = Node(node.name, f"{self.plan.seed} wiped", self._initial)
+        wiped.excluded = node.excluded = "wiped"
+        wiped.rotten = True
+        self.nodes[node.name] = wiped
+        self.events.after(self.plan.settings.election_timeout[1], self.start, wiped)
+        self.say(f"{node.name} is wiped")
+        self.count("wiped")
+
+    def _down(self, node: Node) -> None:
+        for happened in node.disk_faults.happened:
+            self.count(happened)
+        node.disk_faults.happened.clear()
+        delay = self.random.expovariate(1.0 / self.plan.settings.election_timeout[1])
+        self.events.after(0.2 if self.healed else delay, self.start, node)
+
+    def some_process(self, random: Random, last: str) -> Process | None:
+        """One that runs: for a client, mostly the one it asked last."""
+        process = self.nodes[last].process if last and random.random() < 0.6 else None
+        if process is not None and not process.node.excluded:
+            return process
+        up = [
+            node.process
+            for node in self.nodes.values()
+            if node.process is not None and not node.excluded
+        ]
+        return random.choice(up) if up else None
+
+
+def _describe(process: Process) -> str:
+    server = process.raft.server
+    return (
+        f"{server.name} is {server.role.value} of term {server.current_term} with entries up to"
+        f" {server.log.last_index}, applied up to {process.applier.applied_index}"
+    )
