@@ -80,31 +80,37 @@ def _run(argv: Sequence[str] | None) -> int:
     session = Session()
     try:
         result = root.main(argv, prog_name="raftctl", standalone_mode=False, obj=session)
-    except Failure as failure:
-        return _fail(str(failure), failure.code)
-    except click.UsageError as error:
-        return _usage(error)
-    except click.ClickException as error:
-        return _fail(error.format_message(), ExitCode.FAILED)
-    except (click.Abort, KeyboardInterrupt):
-        return ExitCode.INTERRUPTED
     except (ReaderGone, BrokenPipeError):
         raise
     except SystemExit:
         if _COMPLETION in os.environ:
             raise
         raise ReaderGone from None  # click's answer to a pipe that broke while it printed help
-    except OSError as error:  # from click, which prints help, or for want of files or memory
-        _discard_output()
-        return _say(f"cannot go on: {error.strerror or error}", ExitCode.FAILED)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
     except Exception as error:
-        if os.environ.get("RAFTCTL_DEBUG"):
-            raise
-        sentence = f"unexpected: {type(error).__name__}: {error}; RAFTCTL_DEBUG=1 shows where"
-        return _fail(sentence, ExitCode.FAILED)
+        return _told(error)
     finally:
         session.close()
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def _told(error: Exception) -> int:
+    """Say in one sentence what is wrong; the exit code for it."""
+    match error:
+        case Failure():
+            return _fail(str(error), error.code)
+        case click.UsageError():
+            return _usage(error)
+        case click.Abort():
+            return ExitCode.INTERRUPTED
+        case OSError():  # from click, which prints help, or for want of files or memory
+            _discard_output()
+            return _say(f"cannot go on: {error.strerror or error}", ExitCode.FAILED)
+    if os.environ.get("RAFTCTL_DEBUG"):
+        raise error
+    sentence = f"unexpected: {type(error).__name__}: {error}; RAFTCTL_DEBUG=1 shows where"
+    return _fail(sentence, ExitCode.FAILED)
 
 
 def _usage(error: click.UsageError) -> int:

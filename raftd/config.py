@@ -158,7 +158,7 @@ class _Reading:
         except RecursionError:
             raise self._unusable("is nested too deeply; two levels are enough") from None
         except ValueError as error:
-            twice = _given_twice(text)
+            twice = _given_twice(text) if "overwrite" in str(error) else None
             if twice:
                 key, first, second = twice
                 raise ConfigError(

@@ -14,7 +14,7 @@ import msgspec
 
 
 class Command(msgspec.Struct, frozen=True, array_like=True):
-    """The payload of a COMMAND entry: who asked (a uid, on a node), and the state machine's bytes."""
+    """The payload of a COMMAND entry: who asked (a uid, on a node), and what (`body`)."""
 
     uid: int
     node: str

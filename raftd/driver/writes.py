@@ -7,6 +7,7 @@ reached a log ends as applied, as certainly not done, or as `OutcomeUnknown`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import trio
 
@@ -167,7 +168,8 @@ class Writes:
             return [Outcome("refused", reason=str(error)) for _ in batch]
         except Unreachable as error:
             reason = f"{leader}, the leader, gave no answer: {error}"
-            return [Outcome("unknown", reason=reason) for _ in batch]
+            status: Literal["unknown", "no-quorum"] = "unknown" if error.sent else "no-quorum"
+            return [Outcome(status, reason=reason) for _ in batch]
         if isinstance(response, ForwardResponse) and len(response.outcomes) == len(batch):
             return list(response.outcomes)
         return [Outcome("unknown", reason=f"{leader} gave no fitting answer") for _ in batch]

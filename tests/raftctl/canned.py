@@ -39,10 +39,8 @@ def member(name: str, **fields: Any) -> dict[str, Any]:
 
 def unknown(name: str, **fields: Any) -> dict[str, Any]:
     """A member that does not answer."""
-    nothing = dict.fromkeys(
-        "behind term first_index last_index commit_index applied_index snapshot_index "
-        "disk_used_bytes uptime_ms version problem match_index last_contact_ms".split()
-    )
+    known = {"name", "address", "voter", "role", "reachable"}
+    nothing = dict.fromkeys(member(name).keys() - known)
     return member(name, role="unknown", reachable=False, **(nothing | fields))
 
 
@@ -97,7 +95,7 @@ def no_quorum() -> dict[str, Any]:
     }
 
 
-def entry(index: int, **fields: Any) -> dict[str, Any]:
+def entry(index: int, **fields: Any) -> Any:
     return {
         "index": index,
         "term": 7,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from types import MappingProxyType, TracebackType
+from typing import Any, NamedTuple, Self
 
 Parameters = dict[str, Any]
 
@@ -21,7 +22,7 @@ class Error(NamedTuple):
     """A Varlink error."""
 
     name: str
-    parameters: Parameters = {}
+    parameters: Mapping[str, Any] = MappingProxyType({})
 
 
 class Stream(NamedTuple):
@@ -59,7 +60,7 @@ class FakeDaemon:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
-    def __enter__(self) -> FakeDaemon:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -70,10 +71,8 @@ class FakeDaemon:
     ) -> None:
         self._closing.set()
         for each in (self._listener, *self._connections):
-            try:
+            with suppress(OSError):  # it has ended already
                 each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             each.close()
         for thread in self._threads:
             thread.join(5)
@@ -117,7 +116,7 @@ class FakeDaemon:
                 connection.sendall(data)
                 return False
             case Error(name, parameters):
-                _send(connection, {"error": name, "parameters": parameters})
+                _send(connection, {"error": name, "parameters": dict(parameters)})
             case Stream(replies, ends):
                 return self._stream(connection, replies, ends)
             case None:

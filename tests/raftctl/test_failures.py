@@ -30,8 +30,10 @@ _REASON = {"reason": "because"}
             "io.raftd.KV.OutcomeUnknown",
             _REASON,
             4,
-            "outcome unknown: because; it may still be done: look, or try again if doing it twice "
-            "is harmless",
+            (
+                "outcome unknown: because; it may still be done: look, or try again if doing it "
+                "twice is harmless"
+            ),
         ),
         (
             "kv put k v",
@@ -146,8 +148,7 @@ def test_an_error_of_the_daemon(
     code: int,
     sentence: str,
 ) -> None:
-    methods = "GetStatus Reload Put Get CompareAndSet TransferLeadership GetLogEntry".split()
-    daemon.answers.update(dict.fromkeys(methods, Error(error, parameters)))
+    daemon.answers = dict.fromkeys(daemon.answers, Error(error, parameters))
     result = raftctl(*words.split())
     assert (result.code, result.out) == (code, b"")
     assert result.err == f"raftctl: {sentence}\n"
@@ -156,7 +157,7 @@ def test_an_error_of_the_daemon(
 def test_every_error_of_the_interfaces_has_a_sentence() -> None:
     told = set(failure._SENTENCES)
     for name in INTERFACES[1:]:
-        errors = re.findall(r"^error (\w+)", interface_text(name), re.M)
+        errors = re.findall(r"^error (\w+)", interface_text(name), re.MULTILINE)
         assert {f"{name}.{error}" for error in errors} <= told
         assert {known for known in told if known.startswith(f"{name}.")} == {
             f"{name}.{error}" for error in errors

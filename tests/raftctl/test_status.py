@@ -73,7 +73,9 @@ def test_status_says_the_same_through_the_command(daemon: FakeDaemon, raftctl: R
     assert result.code == 0
     assert result.err == ""
     head, _, members = result.text.partition("\n\n")
-    assert re.search(r"^Leader +node2 in term 7, since 2025-11-23T12:13:20 \(.* ago\)$", head, re.M)
+    assert re.search(
+        r"^Leader +node2 in term 7, since 2025-11-23T12:13:20 \(.* ago\)$", head, re.MULTILINE
+    )
     assert members == _shown(canned.healthy()).partition("\n\n")[2]
     assert daemon.asked("GetStatus") == [{"timeout_ms": 1000}]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from pathlib import Path
 from typing import NotRequired, get_origin, get_type_hints
 
@@ -86,8 +88,6 @@ def test_sizes(count: int, shown: str) -> None:
 
 
 def test_moments_are_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     moment = 1_763_900_000_007
@@ -150,7 +150,7 @@ def test_an_item_is_that_of_the_interface() -> None:
 
 
 def _compare(shape: type, interface: str) -> None:
-    found = re.search(rf"^type {shape.__name__} \((.*?)^\)", interface, re.M | re.S)
+    found = re.search(rf"^type {shape.__name__} \((.*?)^\)", interface, re.MULTILINE | re.DOTALL)
     assert found is not None
     fields = dict(re.findall(r"(\w+): ([^,\n]+)", found[1]))
     assert list(fields) == list(get_type_hints(shape))
@@ -162,13 +162,15 @@ def _compare(shape: type, interface: str) -> None:
 def test_raftctl_draws_with_nothing_but_itself() -> None:
     """What may be imported at all; test_process has what is imported when."""
     allowed = {"raftctl", "raftd", "click", "platformdirs"}
-    import sys
-
     sources = Path(text.__file__).parent.rglob("*.py")
     for source in sources:
-        for module in re.findall(r"^\s*(?:from|import) (\w+)[\w.]* ", source.read_text(), re.M):
+        for module in re.findall(
+            r"^\s*(?:from|import) (\w+)[\w.]* ", source.read_text(), re.MULTILINE
+        ):
             assert module in allowed | set(sys.stdlib_module_names) | {"__future__"}, source
-        for imported in re.findall(r"^\s*from (raftd[\w.]*) import (.*)", source.read_text(), re.M):
+        for imported in re.findall(
+            r"^\s*from (raftd[\w.]*) import (.*)", source.read_text(), re.MULTILINE
+        ):
             assert imported[0] == "raftd.admin.protocol" or imported in {
                 ("raftd", "__version__"),
                 ("raftd.admin", "protocol"),

@@ -7,6 +7,7 @@ first part. `faults` says what else goes wrong.
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from posixpath import dirname
 from random import Random
@@ -16,7 +17,7 @@ from tests.simulation.drive import Drive, Inode
 
 
 class Crashed(BaseException):
-    """The process is no more. No handler of its own may see this."""
+    """The process is no more; the text says where. No handler of its own may see this."""
 
 
 class DiskFaults:
@@ -46,6 +47,7 @@ class SimulatedFiles(Files):
         self.faults = faults
         self._random = random
         self._open: dict[int, Inode] = {}
+        self._paths: dict[int, str] = {}
         self._next_handle = 3
         self._dead = False
         self.operations = 0
@@ -62,18 +64,18 @@ class SimulatedFiles(Files):
             raise FileExistsError(errno.EEXIST, "File exists", name)
         self._parent(name)
         if self._point():
-            self._finish_at_random(lambda: self._drive.link(name, Inode()))
+            self._die("create", name, lambda: self._drive.link(name, Inode()))
         if self.faults.full and self._random.random() < 0.3:
             raise self._no_space(name)
         inode = Inode()
         self._drive.link(name, inode)
-        return self._handle(inode)
+        return self._handle(inode, name)
 
     def open(self, path: Path) -> int:
         name = self._at(path)
         if name not in self._drive.names:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
-        return self._handle(self._drive.names[name])
+        return self._handle(self._drive.names[name], name)
 
     def close(self, handle: int) -> None:
         self._open.pop(handle, None)
@@ -87,8 +89,9 @@ class SimulatedFiles(Files):
         inode = self._inode(handle)
         faults = self.faults
         if self._point():
-            inode.write(offset, bytes(data[: self._random.randrange(len(data) + 1)]))
-            raise Crashed
+            some = data[: self._random.randrange(len(data) + 1)]
+            inode.write(offset, bytes(some))
+            raise Crashed(f"{len(some)} of {len(data)} bytes at {offset} of {self._paths[handle]}")
         if faults.failing_writes:
             faults.failing_writes -= 1
             faults.happened.append("write error")
@@ -110,7 +113,7 @@ class SimulatedFiles(Files):
     def fdatasync(self, handle: int) -> None:
         inode = self._inode(handle)
         if self._point():
-            self._finish_at_random(inode.sync)
+            self._die("sync", self._paths[handle], inode.sync)
         if self.faults.failing_syncs and inode.pending:
             self.faults.failing_syncs -= 1
             self.faults.happened.append("fsync error")
@@ -128,7 +131,7 @@ class SimulatedFiles(Files):
         if name not in self._drive.names:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         if self._point():
-            self._finish_at_random(lambda: self._drive.sync_directory(name))
+            self._die("sync", name, lambda: self._drive.sync_directory(name))
         self._drive.sync_directory(name)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -136,7 +139,7 @@ class SimulatedFiles(Files):
         if first not in self._drive.names:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", first)
         if self._point():
-            self._finish_at_random(lambda: self._drive.rename(first, second))
+            self._die("rename", first, lambda: self._drive.rename(first, second))
         self._drive.rename(first, second)
 
     def unlink(self, path: Path) -> None:
@@ -144,7 +147,7 @@ class SimulatedFiles(Files):
         if name not in self._drive.names:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
         if self._point():
-            self._finish_at_random(lambda: self._drive.unlink(name))
+            self._die("unlink", name, lambda: self._drive.unlink(name))
         self._drive.unlink(name)
 
     def mkdir(self, path: Path) -> None:
@@ -153,7 +156,7 @@ class SimulatedFiles(Files):
             raise FileExistsError(errno.EEXIST, "File exists", name)
         self._parent(name)
         if self._point():
-            self._finish_at_random(lambda: self._drive.link(name, Inode(is_directory=True)))
+            self._die("mkdir", name, lambda: self._drive.link(name, Inode(is_directory=True)))
         self._drive.link(name, Inode(is_directory=True))
 
     def listdir(self, path: Path) -> list[str]:
@@ -170,7 +173,7 @@ class SimulatedFiles(Files):
         if inode is None:
             inode = Inode()
             self._drive.link(name, inode)
-        return self._handle(inode)
+        return self._handle(inode, name)
 
     def random(self, size: int) -> bytes:
         return self._random.randbytes(size)
@@ -182,7 +185,7 @@ class SimulatedFiles(Files):
 
     def _at(self, path: Path) -> str:
         if self._dead:
-            raise Crashed
+            raise Crashed("dead already")
         return str(path)
 
     def _parent(self, name: str) -> None:
@@ -191,12 +194,13 @@ class SimulatedFiles(Files):
 
     def _inode(self, handle: int) -> Inode:
         if self._dead:
-            raise Crashed
+            raise Crashed("dead already")
         return self._open[handle]
 
-    def _handle(self, inode: Inode) -> int:
+    def _handle(self, inode: Inode, name: str) -> int:
         self._next_handle += 1
         self._open[self._next_handle] = inode
+        self._paths[self._next_handle] = name
         return self._next_handle
 
     def _point(self) -> bool:
@@ -212,11 +216,12 @@ class SimulatedFiles(Files):
         self._dead = True
         return True
 
-    def _finish_at_random(self, operation: object) -> None:
-        """The process dies, and nobody knows on which side of the operation."""
-        if self._random.random() < 0.5 and callable(operation):
+    def _die(self, what: str, name: str, operation: Callable[[], object]) -> None:
+        """The process dies in the operation: on which side of it, the dice say."""
+        done = self._random.random() < 0.5
+        if done:
             operation()
-        raise Crashed
+        raise Crashed(f"{'after' if done else 'before'} {what} of {name}")
 
     def _stutter(self, size: int) -> int:
         if self._random.random() < 0.3:

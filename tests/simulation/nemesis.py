@@ -153,8 +153,8 @@ class Nemesis:
             process.disk.close(clean=True)
         except (DiskFull, StorageFailed) as error:
             self._world.say(f"{node.name} cannot say that it ends: {error}")
-        except Crashed:
-            self._world.crashed(process)
+        except Crashed as crash:
+            self._world.crashed(process, crash)
             return
         self._world.kill(node, power=False, what="ends cleanly")
 

@@ -56,6 +56,8 @@ class Node:
         """Why it does not count any more: it was found damaged, or was wiped."""
         self.is_left_out = False
         """Nobody starts it any more."""
+        self.met: frozenset[str] = frozenset()
+        """The peers whose identity its disk knows."""
         self.durable = Durable(initial)
         self.slow_disk = 0.0
         """Seconds that a save may take on top."""

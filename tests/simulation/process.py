@@ -28,7 +28,7 @@ from tests.simulation.files import Crashed, SimulatedFiles
 from tests.simulation.machine import Machine
 from tests.simulation.network import Call
 from tests.simulation.node import Node
-from tests.simulation.saving import Saver, Turns
+from tests.simulation.saving import Saver
 from tests.simulation.serving import Serving
 from tests.simulation.shadow import ShadowLog
 from tests.simulation.snapshotting import Snapshots
@@ -76,7 +76,6 @@ class Process:
             now=self.now(),
             commit_index=machine.last_applied,
         )
-        self.turns = Turns(self)
         self.applier = Applier(self)
         self.snapshots = Snapshots(self)
         self.saver = Saver(self)
@@ -97,8 +96,8 @@ class Process:
             return
         try:
             action(*args)
-        except Crashed:
-            self.world.crashed(self)
+        except Crashed as crash:
+            self.world.crashed(self, crash)
         except StorageFailed as error:
             self.world.exited(self, str(error))
         except DirectoryDamaged as error:
@@ -106,6 +105,29 @@ class Process:
 
     def later(self, delay: float, action: Callable[..., object], *args: Any) -> None:
         self.world.events.after(delay, self.enter, action, *args)
+
+    def begin(self) -> None:
+        """As raftd.driver.driver.run."""
+        for peer in self.raft.server.peers:
+            self._meet(peer)
+        self.kick()
+
+    def _meet(self, peer: str) -> None:
+        """Learn who a peer is while all is well (raftd.driver.driver._meet)."""
+        if peer not in self._known:
+            carry = self.world.network.carry
+            carry(self.name, peer, self._greet, peer, once=True)
+            self.later(self.settings.election_timeout[0], self._meet, peer)
+
+    def _greet(self, peer: str) -> None:
+        process = self.world.nodes[peer].process
+        if process is not None:
+            process.enter(process.greeted, self, self.peer_id(peer))
+
+    def greeted(self, sender: Process, known_as: bytes) -> None:
+        if self.admits(sender, known_as):
+            answer = sender.enter, sender.admits, self, sender.node_id
+            self.world.network.carry(self.name, sender.name, *answer, once=True)
 
     def resume(self) -> None:
         """Everything that came meanwhile is there at once."""
@@ -280,6 +302,7 @@ class Process:
             except DiskFull:
                 return False
             self._known = self.disk.known_peers
+            self.node.met = frozenset(self._known)
             return True
         if known.node_id != identity.node_id:
             return False

@@ -1,4 +1,4 @@
-"""The saver of raftd.driver.saver in virtual time, and the turns that calls on the disk take.
+"""The saver of raftd.driver.saver in virtual time.
 
 A call on the disk takes a while. What it does happens at the beginning of that time, or at its
 end, as the dice say: so that a crash in between finds it done or not done, and a crash inside, by
@@ -7,11 +7,10 @@ end, as the dice say: so that a crash in between finds it done or not done, and 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from raftd.driver.saver import RETRY_INTERVAL, _combine
+from raftd.driver.saver import RETRY_INTERVAL, SPARE_RETRY_INTERVAL, _combine
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState
 from raftd.raft.update import Update
@@ -24,64 +23,22 @@ if TYPE_CHECKING:
 Done = Callable[[], None]
 
 
-class _Turn:
-    __slots__ = ("done", "error", "full", "function")
+class _Call:
+    """One call on the disk. `function` is done at the beginning of its time, or at the end."""
 
-    def __init__(
-        self, function: Callable[[], None], done: Done, full: Callable[[DiskFull], None]
-    ) -> None:
+    __slots__ = ("done", "error", "function")
+
+    def __init__(self, function: Callable[[], None], done: Done) -> None:
         self.function = function
         self.done = done
-        self.full = full
         self.error: DiskFull | None = None
 
-
-class Turns:
-    """raftd.driver's lock around the disk: one call at a time, in the order they were asked."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-        self._waiting: deque[_Turn] = deque()
-
-    def take(
-        self, function: Callable[[], None], done: Done, full: Callable[[DiskFull], None]
-    ) -> None:
-        """Call `function`, then `done`; or `full` if it raises DiskFull."""
-        self._waiting.append(_Turn(function, done, full))
-        if len(self._waiting) == 1:
-            self._start()
-
-    def _start(self) -> None:
-        turn, process = self._waiting[0], self._process
-        random, node = process.random, process.node
-        duration = process.world.plan.disk_latency * (0.3 + 1.4 * random.random())
-        if node.slow_disk:
-            duration += node.slow_disk * random.random()
-        early = random.random() < 0.5
-        if early:
-            self._do(turn)
-        process.saver.watch(turn, duration)
-        process.later(duration, self._finish, turn, early)
-
-    def _finish(self, turn: _Turn, early: bool) -> None:
-        if not early:
-            self._do(turn)
-        if turn.error is None:
-            turn.done()
-        else:
-            turn.full(turn.error)
-        self._waiting.popleft()
-        if self._waiting:
-            self._start()
-
-    def is_under_way(self, turn: object) -> bool:
-        return bool(self._waiting) and self._waiting[0] is turn
-
-    def _do(self, turn: _Turn) -> None:
+    def do(self) -> None:
+        self.error = None
         try:
-            turn.function()
+            self.function()
         except DiskFull as error:
-            turn.error = error
+            self.error = error
 
 
 class Saver:
@@ -93,6 +50,8 @@ class Saver:
         self._durable = process.node.durable
         self._stall_limit = process.settings.election_timeout[1]
         self._pending: list[Update] = []
+        self._under_way: _Call | None = None
+        self._making_spare = False
         self.is_idle = True
         self.problem: str | None = None
 
@@ -102,14 +61,38 @@ class Saver:
             self.is_idle = False
             self._next()
 
-    def watch(self, turn: object, duration: float) -> None:
-        """Notice a call that does not end."""
-        if duration > self._stall_limit:
-            self._process.later(self._stall_limit * 1.25, self._stalled, turn)
+    def _with_space(self, function: Callable[[], None], done: Done) -> None:
+        """Call `function`, as often as it takes until there is space for it, then `done`."""
+        self._start(_Call(function, done))
 
-    def _stalled(self, turn: object) -> None:
-        if self._process.turns.is_under_way(turn) and self.problem is None:
-            self._set_problem("disk stalled")
+    def _start(self, call: _Call) -> None:
+        process = self._process
+        random, node = process.random, process.node
+        duration = process.world.plan.disk_latency * (0.3 + 1.4 * random.random())
+        if node.slow_disk:
+            duration += node.slow_disk * random.random()
+        self._under_way = call
+        if duration > self._stall_limit:
+            process.later(self._stall_limit * 1.25, self._stalled, call)
+        early = random.random() < 0.5
+        if early:
+            call.do()
+        process.later(duration, self._finish, call, early)
+
+    def _finish(self, call: _Call, early: bool) -> None:
+        if not early:
+            call.do()
+        self._under_way = None
+        if call.error is not None:
+            self._set_problem(f"disk full: {call.error}")
+            self._process.later(RETRY_INTERVAL, self._start, call)
+            return
+        self._set_problem(None)
+        call.done()
+
+    def _stalled(self, call: _Call) -> None:
+        if self._under_way is call and self.problem is None:
+            self._set_problem("disk stalled: a write does not end")
 
     def _next(self) -> None:
         if not self._pending:
@@ -129,7 +112,10 @@ class Saver:
             self._write(None, entries, lambda: self._saved(updates))
 
         def written() -> None:
-            self._process.snapshots.install(snapshot, installed)
+            snapshots = self._process.snapshots
+            self._with_space(
+                lambda: snapshots.install(snapshot), lambda: snapshots.installed(snapshot, installed)
+            )
 
         self._write(hard_state, [], written)
 
@@ -139,9 +125,9 @@ class Saver:
         if hard_state is None and not entries:
             then()
             return
-        attempt = Attempt(hard_state, entries)
 
         def save() -> None:
+            attempt = Attempt(hard_state, entries)
             self._durable.begin(attempt)
             try:
                 self._disk.save(hard_state, entries)
@@ -150,15 +136,7 @@ class Saver:
                 raise
             self._durable.done(attempt)
 
-        def full(error: DiskFull) -> None:
-            self._set_problem(f"disk full: {error}")
-            self._process.later(RETRY_INTERVAL, self._write, hard_state, entries, then)
-
-        def done() -> None:
-            self._set_problem(None)
-            then()
-
-        self._process.turns.take(save, done, full)
+        self._with_space(save, then)
 
     def _saved(self, updates: list[Update]) -> None:
         for update in updates:
@@ -166,21 +144,23 @@ class Saver:
         self._next()
 
     def _spare(self) -> None:
-        """Nothing waits: make the next segment of the log ahead, if it is time."""
-        if not self._disk.spare_wanted:
-            self.is_idle = True
-            return
+        """Nothing waits. Make the next segment of the log ahead, if it is time, beside the rest."""
         self.is_idle = True
-        process = self._process
-        process.later(process.world.plan.disk_latency, self._make_spare)
+        if self._disk.spare_wanted and not self._making_spare:
+            self._making_spare = True
+            process = self._process
+            process.later(process.world.plan.disk_latency, self._make_spare)
 
     def _make_spare(self) -> None:
         try:
             self._disk.prepare_spare()
         except DiskFull:
-            self._process.world.trace.say(
-                self._process.world.events.now, f"{self._process.name} has no space for a segment"
-            )
+            self._process.later(SPARE_RETRY_INTERVAL, self._may_make_spare)
+        else:
+            self._may_make_spare()
+
+    def _may_make_spare(self) -> None:
+        self._making_spare = False
 
     def _set_problem(self, problem: str | None) -> None:
         if problem == self.problem:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from raftd.driver.snapshots import RETRY_INTERVAL
 from raftd.raft.log import Entry
 from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.progress import Mode
@@ -63,11 +64,8 @@ class Snapshots:
         if self._taking or self._disk.used_bytes <= self._limit or self._is_sending():
             return
         self._taking = True
-        process = self._process
         path = self._disk.snapshot_path()
-        process.later(
-            process.world.plan.disk_latency * process.random.random(), self._take, path
-        )
+        self._process.later(self._a_moment(), self._take, path)
 
     def _is_sending(self) -> bool:
         progress = self._process.raft.server.progress.values()
@@ -75,43 +73,36 @@ class Snapshots:
 
     def _take(self, path: Path) -> None:
         process = self._process
-        self._taking = False
         server = process.raft.server
         try:
             index = process.machine.snapshot(path)
         except OSError as error:
-            if not is_full(error):
-                raise
-            self._remove(path)
+            self._gave_up(path, error)
             return
         term = server.log.term(index)
         if term is None or index <= server.snapshot.last_included_index:
             self._remove(path)
+            self._taking = False
             return
-        self._taking = True
         configuration = next(
             members for at, members in reversed(server.configurations) if at <= index
         )
         metadata = SnapshotMetadata(index, term, configuration)
         process.world.checker.snapshot_taken(process, metadata)
+        process.later(self._a_moment(), self._adopt, path, metadata)
+
+    def _adopt(self, path: Path, metadata: SnapshotMetadata) -> None:
         attempt = Attempt(snapshot=metadata)
-        adopted: list[SnapshotMetadata] = []
-
-        def adopt() -> None:
-            self._durable.begin(attempt)
-            try:
-                adopted.append(self._disk.adopt_snapshot(path, metadata))
-            except DiskFull:
-                self._durable.full(attempt)
-                raise
-            attempt.snapshot = adopted[0]
-            self._durable.done(attempt)
-
-        def full(error: DiskFull) -> None:
-            self._taking = False
-            process.world.trace.say(process.world.events.now, f"{process.name}: {error}")
-
-        process.turns.take(adopt, lambda: self._taken(adopted[0]), full)
+        self._durable.begin(attempt)
+        try:
+            adopted = self._disk.adopt_snapshot(path, metadata)
+        except DiskFull as error:
+            self._durable.full(attempt)
+            self._gave_up(path, error)
+            return
+        attempt.snapshot = adopted
+        self._durable.done(attempt)
+        self._process.later(self._a_moment(), self._taken, adopted)
 
     def _taken(self, metadata: SnapshotMetadata) -> None:
         process = self._process
@@ -120,18 +111,27 @@ class Snapshots:
         )
         process.raft.snapshot_taken(process.now(), metadata, compact_index)
         process.world.count("snapshot taken")
-        process.world.trace.say(
-            process.world.events.now,
+        process.world.say(
             f"{process.name} has taken a snapshot up to {metadata.last_included_index}"
-            f" and compacts up to {compact_index}",
+            f" and compacts up to {compact_index}"
         )
+        process.later(self._a_moment(), self._compact, compact_index)
 
-        def compacted() -> None:
-            self._taking = False
+    def _compact(self, index: int) -> None:
+        self._disk.compact(index)
+        self._taking = False
 
-        process.turns.take(
-            lambda: self._disk.compact(compact_index), compacted, lambda error: compacted()
-        )
+    def _gave_up(self, path: Path, error: Exception) -> None:
+        process = self._process
+        process.world.say(f"{process.name} takes no snapshot: {error}")
+        self._remove(path)
+        process.later(RETRY_INTERVAL, self._may_take)
+
+    def _may_take(self) -> None:
+        self._taking = False
+
+    def _a_moment(self) -> float:
+        return self._process.world.plan.disk_latency * self._process.random.random()
 
     def _remove(self, path: Path) -> None:
         if self._process.files.size(path) is not None:
@@ -149,9 +149,7 @@ class Snapshots:
     # ---- received from a leader
 
     def take_chunk(self, chunk: SnapshotChunk) -> None:
-        process = self._process
-        delay = process.world.plan.disk_latency * process.random.random()
-        process.later(delay, self._write_chunk, chunk)
+        self._process.later(self._a_moment(), self._write_chunk, chunk)
 
     def _write_chunk(self, chunk: SnapshotChunk) -> None:
         held = self._store(chunk.request)
@@ -193,32 +191,25 @@ class Snapshots:
                 return 0
         return received
 
-    def install(self, metadata: SnapshotMetadata, then: Callable[[], None]) -> None:
-        """Put the received snapshot in place of log and state; until it is, try again."""
-        process = self._process
-        key = (metadata.last_included_index, metadata.checksum)
-        path = self._incoming[key][0]
+    def install(self, metadata: SnapshotMetadata) -> None:
+        """Put the received snapshot in place of the log. Raises DiskFull."""
+        path = self._incoming[metadata.last_included_index, metadata.checksum][0]
         attempt = Attempt(snapshot=metadata)
+        self._durable.begin(attempt)
+        try:
+            self._disk.install_snapshot(path, metadata)
+        except DiskFull:
+            self._durable.full(attempt)
+            raise
+        self._durable.done(attempt)
 
-        def install() -> None:
-            self._durable.begin(attempt)
-            try:
-                self._disk.install_snapshot(path, metadata)
-            except DiskFull:
-                self._durable.full(attempt)
-                raise
-            self._durable.done(attempt)
-
-        def installed() -> None:
-            del self._incoming[key]
-            self._to_install.discard(key)
-            file = self._disk.snapshot_file
-            assert file is not None
-            process.applier.restore(file, metadata.last_included_index)
-            process.world.count("snapshot installed")
-            then()
-
-        def full(error: DiskFull) -> None:
-            process.world.exited(process, str(error))
-
-        process.turns.take(install, installed, full)
+    def installed(self, metadata: SnapshotMetadata, then: Callable[[], None]) -> None:
+        """And then in place of the state."""
+        key = (metadata.last_included_index, metadata.checksum)
+        self._incoming.pop(key, None)
+        self._to_install.discard(key)
+        file = self._disk.snapshot_file
+        assert file is not None
+        self._process.applier.restore(file, metadata.last_included_index)
+        self._process.world.count("snapshot installed")
+        then()

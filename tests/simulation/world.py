@@ -225,8 +225,8 @@ class World:
                 files=files,
             )
             machine = self._machine(node, disk, files)
-        except Crashed:
-            self._after_crash(node)
+        except Crashed as crash:
+            self._after_crash(node, crash)
             return
         except (DiskFull, StorageFailed) as error:
             self.say(f"{node.name} does not start: {error}")
@@ -242,7 +242,7 @@ class World:
         process = Process(self, node, disk, files, machine)
         node.process = process
         self.checker.begins(process)
-        process.enter(process.kick)
+        process.enter(process.begin)
 
     def _machine(self, node: Node, disk: Disk, files: SimulatedFiles) -> Machine:
         """As raftd.server: the state machine's files count only if they must be whole."""
@@ -275,19 +275,23 @@ class World:
         self.say(f"{node.name}: {what}")
         self._down(node)
 
-    def crashed(self, process: Process) -> None:
+    def crashed(self, process: Process, crash: Crashed) -> None:
         """It died inside a disk operation."""
-        self.count("crash in disk operation")
         self.checker.ends(process)
         process.dead = True
         process.node.process = None
-        self._after_crash(process.node)
+        self._after_crash(process.node, crash)
 
-    def _after_crash(self, node: Node) -> None:
+    def _after_crash(self, node: Node, crash: Crashed) -> None:
+        self.count("crash in disk operation")
         power = self.random.random() < 0.6
-        self.kill(node, power=power, what=f"dies in a disk operation{', power lost' * power}")
+        what = f"{'loses power' if power else 'is killed'} in a disk operation: {crash}"
+        self.kill(node, power=power, what=what)
 
     def exited(self, process: Process, why: str) -> None:
+        """It says that its disk failed."""
+        if not {"fsync error", "write error"} & set(process.node.disk_faults.happened):
+            raise Violation("no exit without a fault", f"{process.name}: {why}")
         self.kill(process.node, power=self.random.random() < 0.2, what=f"exits: {why}")
 
     def damaged(self, node: Node, why: str) -> None:
@@ -296,7 +300,7 @@ class World:
             raise Violation("damage is no false alarm", f"{node.name}: {why}")
         self.count("bit rot detected")
         self.kill(node, power=False, what=f"is damaged: {why}")
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.5 or not self._everybody_met(node):
             node.excluded, node.is_left_out = "damaged", True
             return
         # Another node under the old name. What the old one had promised still counts as kept:
@@ -308,6 +312,10 @@ class World:
         self.events.after(self.plan.settings.election_timeout[1], self.start, wiped)
         self.say(f"{node.name} is wiped")
         self.count("wiped")
+
+    def _everybody_met(self, node: Node) -> bool:
+        """Only who has met a node refuses one that comes back with an empty disk."""
+        return all(node.name in each.met for each in self.nodes.values() if each is not node)
 
     def _down(self, node: Node) -> None:
         for happened in node.disk_faults.happened:

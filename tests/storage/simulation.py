@@ -39,7 +39,7 @@ class Inode:
         self.durable = bytes(content)
         self.pending: list[tuple[int, bytes]] = []
         self.directory = directory
-        self.locked = False
+        self.locked_by: int | None = None
 
     def write(self, offset: int, data: bytes) -> None:
         _put(self.content, offset, data)
@@ -112,9 +112,9 @@ class SimulatedFiles(Files):
         return self._handle(path)
 
     def close(self, handle: int) -> None:
-        path, inode = self.handles.pop(handle)
-        if path.name == "lock":
-            inode.locked = False
+        _, inode = self.handles.pop(handle)
+        if inode.locked_by == handle:
+            inode.locked_by = None
 
     def pread(self, handle: int, size: int, offset: int) -> bytes:
         self._interrupt()
@@ -184,11 +184,11 @@ class SimulatedFiles(Files):
     def lock(self, path: Path) -> int | None:
         if path not in self.seen:
             handle = self.create(path)
-        elif self.seen[path].locked:
+        elif self.seen[path].locked_by is not None:
             return None
         else:
             handle = self._handle(path)
-        self.handles[handle][1].locked = True
+        self.handles[handle][1].locked_by = handle
         return handle
 
     def random(self, size: int) -> bytes:
