@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
 
@@ -79,6 +79,8 @@ def run(config: Config) -> int:
             clean = True
         finally:
             disk.close(clean=clean)
+    except KeyboardInterrupt:
+        log.info("stopped while starting")
     except Exception as error:
         return _explain(error)
     return ExitStatus.OK
@@ -136,6 +138,20 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
     )
     manager = ServiceManager()
     reload = _Reload(config, manager)
+    _warn_of_other_members(config, driver)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        await _live(config, driver, manager, reload, signals)
+    await transport.aclose()
+
+
+async def _live(
+    config: Config,
+    driver: Driver,
+    manager: ServiceManager,
+    reload: _Reload,
+    signals: AsyncIterator[int],
+) -> None:
+    """From the first task to the last."""
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await nursery.start(_serve_socket, config, driver, reload)
@@ -150,12 +166,11 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
             config.socket,
         )
         manager.ready()
-        await _until_stopped(reload)
+        await _until_stopped(reload, signals)
         manager.stopping()
         log.info("%s stops", config.name)
         await driver.hand_over(timeout=config.election_timeout_ms[1] / 1000)
         nursery.cancel_scope.cancel()
-    await transport.aclose()
 
 
 def _settings(config: Config) -> DriverSettings:
@@ -207,12 +222,22 @@ class _Reload:
         self._manager.ready()
 
 
-async def _until_stopped(reload: _Reload) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                return
-            reload.now()
+async def _until_stopped(reload: _Reload, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        if number != signal.SIGHUP:
+            return
+        reload.now()
+
+
+def _warn_of_other_members(config: Config, driver: Driver) -> None:
+    members = driver.raft.server.configuration.members
+    if set(members) != set(config.members):
+        log.warning(
+            "%s names other [members] (%s) than the cluster has (%s); the cluster's own count",
+            config.source,
+            ", ".join(sorted(config.members)),
+            ", ".join(members),
+        )
 
 
 async def _tell_status(driver: Driver, manager: ServiceManager) -> None:

@@ -42,7 +42,7 @@ from raftd.raft.raft import Raft
 from raftd.raft.state import Role, Settings
 from raftd.raft.update import EntriesWanted, Outgoing, SnapshotChunk, Update
 from raftd.state_machine import StateMachine
-from raftd.storage.disk import DirectoryDamaged, Disk
+from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
 from raftd.transport.transport import Unreachable
 
 log = logging.getLogger("raftd.raft")
@@ -365,7 +365,11 @@ class Driver:
     # ---- requests from peers
 
     async def _handle(self, data: bytes) -> bytes | None:
-        return await self.peers.handle(data, self._answer)
+        try:
+            return await self.peers.handle(data, self._answer)
+        except StorageFailed as error:
+            self._nursery.start_soon(_fail, error)
+            return None
 
     async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
         match message:
@@ -394,6 +398,11 @@ class Driver:
         finally:
             del self._answers[key]
         return None
+
+
+async def _fail(error: Exception) -> None:
+    """End the node, from whichever task has found out that it must."""
+    raise error
 
 
 def _is_large(request: Request) -> bool:

@@ -11,7 +11,7 @@ import trio
 
 from raftd.codec import ReadIndexRequest, ReadIndexResponse
 from raftd.driver.applier import Applier
-from raftd.driver.errors import Busy, NoQuorum
+from raftd.driver.errors import Busy, NoQuorum, Refused
 from raftd.driver.offload import Offload
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.waiting import Promise, Signal
@@ -62,7 +62,10 @@ class Reads:
     async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes:
         """The state machine's answer. Raises NoQuorum, Busy; with `stale` it asks nobody."""
         if stale:
-            return await self._offload(self._state_machine.read, query)
+            try:
+                return await self._offload(self._state_machine.read, query)
+            except OSError as error:
+                raise Refused(f"the state cannot be read: {error}") from error
         if len(self._queue) >= MAX_WAITING:
             raise Busy(f"{len(self._queue)} reads wait for the leader; try again a little later")
         read = _Read(query)
@@ -95,7 +98,12 @@ class Reads:
         await self._applier.wait_applied(index)
         read = self._state_machine.read
         queries = [each.query for each in batch]
-        answers = await self._offload(lambda: [read(query) for query in queries])
+        try:
+            answers = await self._offload(lambda: [read(query) for query in queries])
+        except OSError as error:
+            for each in batch:
+                each.promise.fail(Refused(f"the state cannot be read: {error}"))
+            return
         for each, answer in zip(batch, answers, strict=True):
             each.promise.set(answer)
 

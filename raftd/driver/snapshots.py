@@ -42,6 +42,8 @@ class Snapshots:
         self._applier = applier
         self._offload = offload
         self._log_bytes = log_bytes
+        self._kept_bytes = 0
+        """What the last snapshot left of the log: its newest segments are never dropped."""
         self._path: Path | None = None
         self._incoming: tuple[int, str] | None = None
         self._received = 0
@@ -52,8 +54,10 @@ class Snapshots:
         """Take snapshots as the log grows."""
         while True:
             await self._applier.changed.wait()
-            if self._disk.used_bytes > self._log_bytes and not self._is_sending():
+            grown = self._disk.used_bytes - self._kept_bytes
+            if grown > self._log_bytes and not self._is_sending():
                 await self._take()
+                self._kept_bytes = self._disk.used_bytes
 
     def _is_sending(self) -> bool:
         """A follower is fed from the snapshot we have: replacing it would start that over."""

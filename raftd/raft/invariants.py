@@ -135,8 +135,6 @@ class Invariants:
                 before = None
             if before is None or before.differs(server):
                 changed.append((server, before))
-        if not changed:
-            return
         old_leaders, old_commits = len(history.leaders), len(history.commits)
         for server, before in changed:
             check_server(server, before, history)

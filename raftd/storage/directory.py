@@ -171,9 +171,5 @@ class Directory:
         return handle
 
     def _holder(self, path: Path) -> int | None:
-        handle = self._files.open(path)
-        try:
-            text = self._files.read_all(handle, _LOCK_BYTES, 0).strip()
-        finally:
-            self._files.close(handle)
+        text = self._files.read_file(path, _LOCK_BYTES).strip()
         return int(text) if text.isdigit() else None

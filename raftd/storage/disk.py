@@ -215,11 +215,11 @@ class Disk:
         """Make the file at `path` the newest snapshot, durably, and remove older ones.
 
         Returns its metadata with size and checksum. If `metadata` has a checksum already, they
-        must agree: else SnapshotRejected. If a snapshot that is as new is here already, the file
-        is removed and that one's metadata returned. DiskFull, StorageFailed.
+        must agree: else SnapshotRejected. If a snapshot that is as new is here already, its
+        metadata is returned. The file is gone afterwards, also with SnapshotRejected and DiskFull.
         """
         with self._changing("adopt the snapshot", path):
-            return self._snapshots.adopt(path, metadata)
+            return self._snapshots.adopt(path, self._snapshots.sync(path, metadata))
 
     def install_snapshot(self, path: Path, metadata: SnapshotMetadata) -> None:
         """`adopt_snapshot` for one that came from the leader (Figure 13).
@@ -227,19 +227,26 @@ class Disk:
         If the log has the snapshot's last entry, with its term, the entries behind it stay; else
         the log is empty then and goes on at last_included_index + 1. A crash at any point leaves
         the old state or, once the snapshot is durable, the new one: the start finishes it. One
-        that is not newer than the snapshot here changes nothing.
+        that is not newer than the snapshot here changes nothing. The file is gone afterwards,
+        also with SnapshotRejected and DiskFull.
         """
+        with self._changing("install the snapshot", path):
+            synced = self._snapshots.sync(path, metadata)
         with self._writing, self._changing("install the snapshot", path):
-            end = metadata.last_included_index
+            end = synced.last_included_index
             stale = end <= self.snapshot.last_included_index
-            if stale or self._wal.term(end) == metadata.last_included_term:
-                self._snapshots.adopt(path, metadata)
+            if stale or self._wal.term(end) == synced.last_included_term:
+                self._snapshots.adopt(path, synced)
                 return
             # All space is taken before the first step that counts, so that DiskFull can end this.
-            prepared = self._wal.prepare_restart(end + 1)
             try:
-                adopted = self._snapshots.adopt(path, metadata)
-            except (DiskFull, SnapshotRejected):
+                prepared = self._wal.prepare_restart(end + 1)
+            except DiskFull:
+                self._snapshots.discard(path)
+                raise
+            try:
+                adopted = self._snapshots.adopt(path, synced)
+            except DiskFull:
                 self._wal.cancel_restart(prepared)
                 raise
             if adopted.last_included_index > end:

@@ -54,12 +54,7 @@ def read(files: Files, path: Path, kind: str, shape: type[T]) -> T | None:
         return None
     if size > MAX_BYTES:
         raise DirectoryDamaged(path, f"{size} bytes are more than this file can have")
-    handle = files.open(path)
-    try:
-        data = files.read_all(handle, size, 0)
-    finally:
-        files.close(handle)
-    body = _body(path, kind, data)
+    body = _body(path, kind, files.read_file(path, size))
     try:
         return msgspec.json.decode(body, type=shape)
     except msgspec.DecodeError as error:

@@ -11,10 +11,23 @@ import errno
 import fcntl
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _ZEROS = bytes(1 << 20)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError from a handle does not say which file it was: add that."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 class PartialWrite(OSError):
@@ -98,6 +111,15 @@ class Files(ABC):
             parts.append(data)
             done += len(data)
         return b"".join(parts)
+
+    def read_file(self, path: Path, size: int) -> bytes:
+        """The first `size` bytes of a file, fewer only if it has no more."""
+        handle = self.open(path)
+        try:
+            with naming(path):
+                return self.read_all(handle, size, 0)
+        finally:
+            self.close(handle)
 
     def write_all(self, handle: int, data: bytes | bytearray, offset: int) -> None:
         """Write every byte, however often the system stops halfway; PartialWrite if it cannot."""

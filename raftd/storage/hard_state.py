@@ -38,7 +38,7 @@ from raftd.storage.errors import (
     DiskFull,
     is_full,
 )
-from raftd.storage.files import Files
+from raftd.storage.files import Files, naming
 
 SECTOR = 512
 SLOT_OFFSETS = (0, 4096)
@@ -112,15 +112,16 @@ class HardStateFile:
         sequence = self._sequence + 1
         slot = encode(sequence, state)
         target = SLOT_OFFSETS[sequence % 2]
-        try:
-            self._files.write_all(self._handle, slot, target)
-        except OSError as error:
-            if not is_full(error):
-                raise
-            raise DiskFull("write", self._path, error.errno or 0) from error
-        self._files.fdatasync(self._handle)
-        self._sequence, self.value = sequence, state
-        self._files.write_all(self._handle, slot, SLOT_OFFSETS[1 - sequence % 2])
+        with naming(self._path):
+            try:
+                self._files.write_all(self._handle, slot, target)
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                raise DiskFull("write", self._path, error.errno or 0) from error
+            self._files.fdatasync(self._handle)
+            self._sequence, self.value = sequence, state
+            self._files.write_all(self._handle, slot, SLOT_OFFSETS[1 - sequence % 2])
 
     def close(self) -> None:
         self._files.close(self._handle)

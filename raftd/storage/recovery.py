@@ -23,7 +23,7 @@ import msgspec
 
 from raftd.raft.state import SnapshotMetadata
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch
-from raftd.storage.files import Files
+from raftd.storage.files import Files, naming
 from raftd.storage.replay import Replay
 from raftd.storage.scan import Scan
 from raftd.storage.segment import (
@@ -72,8 +72,9 @@ class Recovery:
         for rewrite in self.rewrites:
             handle = files.open(rewrite.path)
             try:
-                files.write_all(handle, rewrite.data, rewrite.offset)
-                files.fdatasync(handle)
+                with naming(rewrite.path):
+                    files.write_all(handle, rewrite.data, rewrite.offset)
+                    files.fdatasync(handle)
             finally:
                 files.close(handle)
 
@@ -114,13 +115,8 @@ def _headers(
             reason = f"segment {previous[0] + 1} of the log is missing, or one is there twice"
             raise DirectoryDamaged(path, reason, first_index=previous[1], last_index=first - 1)
         previous = sequence, first
-        handle = files.open(path)
         try:
-            sector = files.read_all(handle, SECTOR, 0)
-        finally:
-            files.close(handle)
-        try:
-            header = decode_header(sector)
+            header = decode_header(files.read_file(path, SECTOR))
         except HeaderError as error:
             if error.newer:
                 raise DirectoryMismatch(path, str(error)) from error
@@ -264,8 +260,4 @@ def _load(files: Files, path: Path, header: Header) -> bytes:
     if size > header.size:
         reason = f"the file has {size} bytes, {header.size} by its header"
         raise DirectoryDamaged(path, reason, offset=header.size)
-    handle = files.open(path)
-    try:
-        return files.read_all(handle, size, 0)
-    finally:
-        files.close(handle)
+    return files.read_file(path, size)

@@ -69,43 +69,12 @@ class Snapshots:
             self._counter += 1
             return self._directory / f"{self._counter}.tmp"
 
-    def adopt(self, path: Path, metadata: SnapshotMetadata) -> SnapshotMetadata:
-        """Make the file at `path`, from `new_path`, the newest snapshot; durable on return.
+    def sync(self, path: Path, metadata: SnapshotMetadata) -> SnapshotMetadata:
+        """fsync the file at `path`, from `new_path`; its metadata with size and checksum.
 
-        Size and checksum are computed, and compared where `metadata` has a checksum. One that
-        is not newer than what is here is removed, and what is here is returned.
-        SnapshotRejected, DiskFull: the file is removed, the old snapshot stays.
+        They are compared where `metadata` has a checksum already. This is the slow part of an
+        adoption and touches nothing else. SnapshotRejected, DiskFull: the file is removed.
         """
-        with self._adopting:
-            newest = self.newest
-            if newest and metadata.last_included_index <= newest.last_included_index:
-                self._files.unlink(path)
-                return newest
-            adopted = self._sync(path, metadata)
-            self._publish(path, adopted)
-            with self._lock:
-                self.newest = adopted
-            self._remove_others(temporary=False)
-            return adopted
-
-    def read(self, offset: int, size: int) -> bytes:
-        """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
-        with self._lock:
-            path = self.file
-            if path is None:
-                return b""
-            handle = self._files.open(path)
-        try:
-            return self._files.read_all(handle, size, offset)
-        finally:
-            self._files.close(handle)
-
-    def _path(self, metadata: SnapshotMetadata, suffix: str) -> Path:
-        index, term = metadata.last_included_index, metadata.last_included_term
-        return self._directory / f"{index:016d}-{term}.{suffix}"
-
-    def _sync(self, path: Path, metadata: SnapshotMetadata) -> SnapshotMetadata:
-        """fsync the file and learn its size and checksum."""
         handle = self._files.open(path)
         try:
             self._files.fsync(handle)
@@ -130,6 +99,43 @@ class Snapshots:
             size,
             checksum,
         )
+
+    def adopt(self, path: Path, synced: SnapshotMetadata) -> SnapshotMetadata:
+        """Make the file at `path`, as `sync` left it, the newest snapshot; durable on return.
+
+        If it is not newer than what is here it is removed, and what is here is returned.
+        DiskFull: the file is removed, the old snapshot stays.
+        """
+        with self._adopting:
+            newest = self.newest
+            if newest and synced.last_included_index <= newest.last_included_index:
+                self._files.unlink(path)
+                return newest
+            self._publish(path, synced)
+            with self._lock:
+                self.newest = synced
+            self._remove_others(temporary=False)
+            return synced
+
+    def discard(self, path: Path) -> None:
+        """Remove a file from `new_path` that is not to be adopted."""
+        self._files.unlink(path)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
+        with self._lock:
+            path = self.file
+            if path is None:
+                return b""
+            handle = self._files.open(path)
+        try:
+            return self._files.read_all(handle, size, offset)
+        finally:
+            self._files.close(handle)
+
+    def _path(self, metadata: SnapshotMetadata, suffix: str) -> Path:
+        index, term = metadata.last_included_index, metadata.last_included_term
+        return self._directory / f"{index:016d}-{term}.{suffix}"
 
     def _publish(self, path: Path, metadata: SnapshotMetadata) -> None:
         named = self._path(metadata, "snap")

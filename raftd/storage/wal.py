@@ -21,7 +21,7 @@ from raftd import record
 from raftd.raft.log import Entry
 from raftd.storage import segment as form
 from raftd.storage.errors import DiskFull, NotInLog, is_full
-from raftd.storage.files import Files, PartialWrite
+from raftd.storage.files import Files, PartialWrite, naming
 from raftd.storage.index import OFFSET_BITS, OFFSET_MASK
 from raftd.storage.reader import SegmentReader
 from raftd.storage.recovery import Recovery
@@ -118,16 +118,9 @@ class Wal:
         active = self._active
         position = active.used
         frame = form.encode_frame(active.header.salt, position, first, records)
-        try:
-            self._files.write_all(self._handle, frame, position)
-        except PartialWrite as error:
-            if not is_full(error):
-                raise
-            # The zeros need no fdatasync of their own: if they get lost with the power, this
-            # is a torn write; and before a later frame counts, its fdatasync covers them.
-            self._files.write_zeros(self._handle, error.written, position)
-            raise DiskFull("write", active.path, error.errno or 0) from error
-        self._files.fdatasync(self._handle)
+        with naming(active.path):
+            self._write(frame, position)
+            self._files.fdatasync(self._handle)
         offset = position + FRAME_HEADER
         word = (active.header.sequence << OFFSET_BITS) + offset
         with self._lock:
@@ -219,6 +212,18 @@ class Wal:
     @property
     def _active(self) -> Segment:
         return self._segments[-1]
+
+    def _write(self, frame: bytearray, position: int) -> None:
+        """All of the frame into the active segment, or DiskFull and nothing of it."""
+        try:
+            self._files.write_all(self._handle, frame, position)
+        except PartialWrite as error:
+            if not is_full(error):
+                raise
+            # The zeros need no fdatasync of their own: if they get lost with the power, this
+            # is a torn write; and before a later frame counts, its fdatasync covers them.
+            self._files.write_zeros(self._handle, error.written, position)
+            raise DiskFull("write", self._active.path, error.errno or 0) from error
 
     def _roll(self, length: int) -> None:
         """Begin the next segment, large enough for a frame with `length` bytes of records."""

@@ -1,45 +1,48 @@
 """Bytes to a peer and its answer back, over nng request/reply (nng_req(7), nng_rep(7)).
 
-One Rep0 socket serves several requests at a time, each in a context of its own; one Req0 per peer
-has a context per call. It knows nothing of messages. A call is sent at most once: what is lost
-stays lost, and who called decides. raftd.transport.peer is the calling end.
+It knows nothing of messages. A call is sent at most once: what is lost stays lost, and who called
+decides. raftd.transport.peer is the calling end, raftd.transport.server the answering one.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable
-
-import pynng
 import trio
 
 from raftd.transport.peer import Peer, Unreachable
+from raftd.transport.server import (
+    MAX_CONNECTIONS,
+    AddressInUse,
+    CannotListen,
+    Handler,
+    Server,
+)
 
-__all__ = ["AddressInUse", "CannotListen", "Transport", "Unreachable"]
-
-log = logging.getLogger("raftd.transport")
-
-Handler = Callable[[bytes], Awaitable[bytes | None]]
-
-
-class CannotListen(Exception):
-    """The address cannot be listened on; the message says why."""
-
-
-class AddressInUse(CannotListen):
-    """Somebody else listens there."""
+__all__ = ["AddressInUse", "CannotListen", "Handler", "Transport", "Unreachable"]
 
 
 class Transport:
     """One node's end of the network."""
 
-    def __init__(self, listen: str, *, max_message_bytes: int, receivers: int = 16) -> None:
-        """`listen`: a URL like tcp://127.0.0.1:7001. Messages above `max_message_bytes` are
-        dropped together with their connection. `receivers`: requests handled at a time."""
-        self._listen = listen
+    def __init__(
+        self,
+        listen: str,
+        *,
+        max_message_bytes: int,
+        receivers: int = 16,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """`listen`: a URL like tcp://127.0.0.1:7001, IPv6 in brackets; port 0 takes a free one.
+
+        Messages above `max_message_bytes` are dropped together with their connection.
+        `receivers`: requests handled at a time. `max_connections`: from peers to here.
+        """
+        self.address = listen
         self._max_message_bytes = max_message_bytes
+        self._max_connections = max_connections
         self._receivers = receivers
         self._peers: dict[str, Peer] = {}
+        self._server: Server | None = None
+        self._closed = False
 
     async def serve(
         self,
@@ -49,35 +52,28 @@ class Transport:
     ) -> None:
         """Give each request to `handler` and send what it returns; None: no answer.
 
-        Until cancelled; started once it listens. Raises AddressInUse, CannotListen.
+        Until cancelled or closed; started once it listens. An exception of the handler is logged,
+        and its request gets no answer. Raises AddressInUse, CannotListen.
         """
-        with pynng.Rep0(recv_max_size=self._max_message_bytes) as socket:
-            self._bind(socket)
+        self._server = Server(
+            max_message_bytes=self._max_message_bytes, max_connections=self._max_connections
+        )
+        try:
+            self.address = await self._server.listen(self.address)
             async with trio.open_nursery() as nursery:
                 for _ in range(self._receivers):
-                    nursery.start_soon(_receive, socket, handler)
+                    nursery.start_soon(self._server.answer, handler)
                 task_status.started()
-
-    def _bind(self, socket: pynng.Rep0) -> None:
-        try:
-            socket.listen(self._listen)
-        except pynng.AddressInUse as error:
-            raise AddressInUse(
-                f"{self._listen} is in use: another program, or another raftd, listens there."
-                " Stop it, or give this node another `listen` address"
-            ) from error
-        except pynng.NNGException as error:
-            raise CannotListen(
-                f"cannot listen on {self._listen}: {error}. Is it an address of this host?"
-            ) from error
+        finally:
+            self._server.close()
 
     def set_peer(self, name: str, address: str) -> None:
         """The peer `name` is to be found at this URL from now on."""
         known = self._peers.get(name)
-        if known is not None and known.address == address:
+        if self._closed or (known is not None and known.address == address):
             return
         self.remove_peer(name)
-        self._peers[name] = Peer(address, self._max_message_bytes)
+        self._peers[name] = Peer(name, address, self._max_message_bytes)
 
     def remove_peer(self, name: str) -> None:
         """Calls to it that are under way fail."""
@@ -93,23 +89,10 @@ class Transport:
         return await known.call(request, timeout)
 
     async def aclose(self) -> None:
+        """Calls under way fail, later ones too; `serve` returns."""
+        self._closed = True
         for name in list(self._peers):
             self.remove_peer(name)
+        if self._server is not None:
+            self._server.close()
         await trio.lowlevel.checkpoint()
-
-
-async def _receive(socket: pynng.Rep0, handler: Handler) -> None:
-    """One of the contexts: request after request."""
-    while True:
-        with socket.new_context() as context:
-            try:
-                request = await context.arecv()
-                answer = await handler(request)
-                if answer is not None:
-                    await context.asend(answer)
-            except pynng.Closed:
-                raise
-            except pynng.NNGException as error:
-                log.debug("an answer did not get through: %s", error)
-            except Exception:
-                log.exception("a request could not be handled")

@@ -1,0 +1,65 @@
+"""The connections others have opened to this node: not too many, and none that is only in the way.
+
+nng accepts whatever connects. A member uses its connection all the time, so when there are too
+many, the one that has been silent for longest is closed: a flood cannot shut the members out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+
+import pynng
+
+log = logging.getLogger("raftd.transport")
+
+
+class Connections:
+    """At most `limit` at a time. nng calls in from threads of its own."""
+
+    def __init__(self, socket: pynng.Socket, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._pipes: dict[int, pynng.Pipe] = {}
+        self._closed = 0
+        socket.add_pre_pipe_connect_cb(self._added)
+        socket.add_post_pipe_remove_cb(self._removed)
+
+    def used(self, pipe_id: int) -> None:
+        """Something came by this connection just now."""
+        with self._lock:
+            if (pipe := self._pipes.pop(pipe_id, None)) is not None:
+                self._pipes[pipe_id] = pipe
+
+    def close(self, pipe_id: int) -> None:
+        with self._lock:
+            pipe = self._pipes.get(pipe_id)
+        if pipe is not None:
+            _close(pipe)
+
+    def _added(self, pipe: pynng.Pipe) -> None:
+        with self._lock:
+            self._pipes[pipe.id] = pipe
+            if len(self._pipes) <= self._limit:
+                return
+            longest_silent = self._pipes.pop(next(iter(self._pipes)))
+            self._closed += 1
+            count = self._closed
+        _close(longest_silent)
+        if count & (count - 1) == 0:
+            log.warning(
+                "more than %d connections from other nodes: closed the one silent for longest"
+                " (%d closed so far); who connects here that often?",
+                self._limit,
+                count,
+            )
+
+    def _removed(self, pipe: pynng.Pipe) -> None:
+        with self._lock:
+            self._pipes.pop(pipe.id, None)
+
+
+def _close(pipe: pynng.Pipe) -> None:
+    with contextlib.suppress(pynng.NNGException):
+        pipe.close()
