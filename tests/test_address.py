@@ -81,7 +81,7 @@ def test_a_wildcard_is_every_address() -> None:
 
 
 @given(st.text(alphabet="tcp:/[].-_%@1aZ\u0661\n", max_size=30).map("tcp://".__add__) | st.text())
-@examples(max_examples=200)
+@examples(deadline=None, max_examples=200)
 def test_any_text_is_an_address_or_an_address_error(text: str) -> None:
     try:
         found = parse(text)

@@ -53,7 +53,9 @@ def toml(value: Any) -> str:
 
 
 @given(st.dictionaries(KEYS, VALUES, max_size=8), st.booleans())
-@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_toml_gives_a_config_or_a_config_error(
     file: Path, top: dict[str, Any], with_members: bool
 ) -> None:
@@ -67,7 +69,9 @@ def test_any_toml_gives_a_config_or_a_config_error(
 @given(
     st.binary(max_size=60) | st.text(alphabet="ab=[]{}\"'.,#\n\\ 1-_", max_size=40).map(str.encode)
 )
-@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(
+    deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_bytes_give_a_config_or_a_config_error(file: Path, content: bytes) -> None:
     check_any(file, content)
 

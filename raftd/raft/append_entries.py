@@ -135,6 +135,7 @@ def handle_response(
     if response.term < server.current_term or progress is None:
         return
     progress.last_contact = now
+    progress.answers = True
     progress.paused = False
     progress.acknowledged_id = max(progress.acknowledged_id, response.request_id)
     sent = progress.in_flight.pop(response.request_id, None)
@@ -178,7 +179,10 @@ def _rejected(
 def unanswered(server: Server, peer: str, request_id: int) -> None:
     """A request was lost, or its answer was. Send again, from the oldest that is on its way."""
     progress = server.progress.get(peer)
-    if progress is None or request_id not in progress.in_flight:
+    if progress is None:
+        return
+    progress.answers = False
+    if request_id not in progress.in_flight:
         return
     if progress.mode is Mode.SNAPSHOT:
         progress.in_flight.clear()

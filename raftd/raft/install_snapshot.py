@@ -48,6 +48,7 @@ def handle_response(
     if response.term < server.current_term or progress is None:
         return
     progress.last_contact = now
+    progress.answers = True
     progress.acknowledged_id = max(progress.acknowledged_id, response.request_id)
     if progress.in_flight.pop(response.request_id, None) is None:
         return

@@ -23,6 +23,7 @@ class Progress:
 
     __slots__ = (
         "acknowledged_id",
+        "answers",
         "in_flight",
         "last_contact",
         "last_sent",
@@ -46,6 +47,8 @@ class Progress:
         self.reading = False
         """Entries for it are being read from disk."""
         self.last_contact = now
+        self.answers = True
+        """The request that ended last was answered."""
         self.last_sent = float("-inf")
         self.acknowledged_id = 0
         """Newest request_id it has answered in this term: proof that we led when that was sent."""

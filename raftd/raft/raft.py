@@ -7,8 +7,7 @@ Every call takes `now` in monotonic seconds and returns at once. Many calls may 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from raftd.raft import (
     append_entries,
@@ -35,6 +34,9 @@ from raftd.raft.roles import become_follower
 from raftd.raft.server import Encode, Server, Transfer
 from raftd.raft.state import Recovered, Role, Settings, SnapshotMetadata
 from raftd.raft.update import Update
+
+if TYPE_CHECKING:
+    from random import Random
 
 
 class NotLeader(Exception):
@@ -295,8 +297,10 @@ class Raft:
         candidates = [
             (progress.match_index, peer)
             for peer, progress in server.progress.items()
-            if peer in server.configuration.voters and progress.last_contact >= oldest
+            if peer in server.configuration.voters
+            and progress.answers
+            and progress.last_contact >= oldest
         ]
         if not candidates:
-            raise TransferRefused("no other voter has answered lately")
+            raise TransferRefused("no other voter answers")
         return max(candidates)[1]

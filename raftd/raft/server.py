@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from random import Random
+from typing import TYPE_CHECKING
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType, Log
@@ -15,6 +15,9 @@ from raftd.raft.messages import Message, Request, Response
 from raftd.raft.progress import Progress
 from raftd.raft.state import HardState, Recovered, Role, Settings, SnapshotMetadata
 from raftd.raft.update import EntriesWanted, Note, Outgoing, ReadReady, SnapshotChunk
+
+if TYPE_CHECKING:
+    from random import Random
 
 Encode = Callable[[int, int, EntryType, bytes], bytes]
 """Makes the record of (index, term, type, payload)."""

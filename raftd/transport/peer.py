@@ -110,6 +110,8 @@ class Peer:
             raise Unreachable(f"{self._who} is not connected", sent=False)
 
     def _dial(self) -> None:
+        if self._closed:
+            return
         if self._dialer is not None:
             self._dialer.close()
             self._dialer = None

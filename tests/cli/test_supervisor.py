@@ -26,15 +26,18 @@ sys.exit(supervise([
 """
 UNTIL_TERM = """
 import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: (print("bye", flush=True), sys.exit(0)))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("up", flush=True)
-while True: signal.pause()
+signal.sigwait([signal.SIGTERM])
+print("bye", flush=True)
+sys.exit(0)
 """
 DEAF = """
 import signal
-signal.signal(signal.SIGTERM, lambda *_: print("no", flush=True))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print("up", flush=True)
-while True: signal.pause()
+while signal.sigwait([signal.SIGTERM]):
+    print("no", flush=True)
 """
 PATIENCE_S = 30
 """Never reached when all is well."""
@@ -106,8 +109,6 @@ def test_a_signal_stops_one_after_the_other(number: signal.Signals) -> None:
 
 
 def test_nohup_is_respected() -> None:
-    with supervised(UNTIL_TERM) as run:
-        run.read_until("n1      | up")
     command = [sys.executable, "-c", SUPERVISE, UNTIL_TERM]
     with subprocess.Popen(
         ["/usr/bin/nohup", *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -179,7 +180,10 @@ def test_children_do_not_outlive_it() -> None:
 
 @pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("1", False)])
 def test_names_are_coloured_on_a_terminal(no_color: str | None, coloured: bool) -> None:
-    master, slave = pty.openpty()
+    try:
+        master, slave = pty.openpty()
+    except OSError:
+        pytest.skip("there are no terminals: /dev/pts is not mounted")
     environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     if no_color:
         environment["NO_COLOR"] = no_color

@@ -39,13 +39,13 @@ class Node:
         self.on_note = on_note
         self.raft: Raft | None = None
         self.life = 0
-        self.held: set[str] = set()
-        """What waits for the test: "save", "read" (entries from disk), "write" (chunks)."""
         self.applied: list[Entry] = []
         self._forget()
 
     def _forget(self) -> None:
         """What a crash loses."""
+        self.held: set[str] = set()
+        """What waits for the test: "save", "read" (entries from disk), "write" (chunks)."""
         self.waiting: deque[Update] = deque()
         self.wanted: deque[EntriesWanted] = deque()
         self.chunks: deque[SnapshotChunk] = deque()

@@ -150,7 +150,7 @@ def test_without_a_successor_nothing_is_handed_over() -> None:
     network.crash("n2")
     network.crash("n3")
     network.sleep(1.1)
-    with pytest.raises(TransferRefused, match="no other voter has answered lately"):
+    with pytest.raises(TransferRefused, match="no other voter answers"):
         network.transfer("n1")
 
 
@@ -235,7 +235,6 @@ def test_a_server_that_may_not_lead_does_not_campaign() -> None:
     for _ in range(5):
         network.tick("n1")
     network.inject("n2", "n1", rpcs.timeout_now(0))
-    assert network["n1"].server.role is Role.FOLLOWER
     assert network.sent(RequestVoteRequest) == []
     network["n1"].running.set_may_lead(network.now, may_lead=True)
     network.tick("n1")
@@ -264,9 +263,9 @@ def test_a_leader_that_may_not_lead_steps_down_when_nobody_takes_over() -> None:
     network.isolate("n1")
     network["n1"].running.set_may_lead(network.now, may_lead=False)
     network.settle("n1")
-    assert network["n1"].server.role is Role.LEADER
+    assert network.leaders == ["n1"]
     network.run(1.1)
-    assert network["n1"].server.role is Role.FOLLOWER
+    assert network.leaders == []
 
 
 def test_a_leader_without_a_successor_steps_down_at_once() -> None:
