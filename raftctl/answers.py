@@ -1,6 +1,7 @@
 """The shapes of the daemon's answers, as raftd/admin/interfaces/*.varlink describes them.
 
-A field that may be null may also be missing: those are read with `.get`.
+A field that may be null may also be missing: those are read with `.get`. Import this module for
+type checking only: making these classes takes 7 ms.
 """
 
 from __future__ import annotations

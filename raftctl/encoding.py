@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from binascii import Error, a2b_base64, b2a_base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from raftctl.answers import Item
 from raftctl.failure import Failure
 from raftd.admin.protocol import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from raftctl.answers import Item
 
 MAX_INPUT_BYTES = MAX_MESSAGE_BYTES
 """What is read as a value; as base64 it exceeds what the daemon takes in one call anyway."""

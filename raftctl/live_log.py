@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from raftctl.answers import Entry
 from raftctl.log_view import EntryLines
 from raftctl.printer import Printer
+
+if TYPE_CHECKING:
+    from raftctl.answers import Entry
 
 _FINAL = {"applied", "truncated"}
 Key = tuple[int, int]

@@ -7,13 +7,16 @@ its own, so that there is room for what the entry does. Elsewhere each line has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from raftctl import table, units
-from raftctl.answers import Entry, LogInfo, Segment
 from raftctl.printer import Printer
 from raftctl.status_view import span
 from raftctl.table import Cell, Column, Paint
 from raftctl.text import clean, columns, cut
+
+if TYPE_CHECKING:
+    from raftctl.answers import Entry, LogInfo, Segment
 
 _STATES = ("uncommitted", "committed", "applied", "truncated")
 _LOOKS = {"committed": "strong", "applied": "good", "truncated": "struck"}

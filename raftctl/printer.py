@@ -85,9 +85,7 @@ class Printer:
 
     def json(self, value: Mapping[str, Any]) -> None:
         """One object in one line, in ASCII, so that nothing in it can act on a terminal."""
-        # DEL is the one control character that json leaves as it is.
-        text = json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
-        self.text(text + "\n")
+        self.text(json.dumps(value, separators=(",", ":")) + "\n")
 
     def raw(self, data: bytes) -> None:
         def write() -> None:

@@ -6,9 +6,13 @@ as one.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from raftctl import table, units
-from raftctl.answers import Member, Status
 from raftctl.table import Cell, Column, Paint, Row
+
+if TYPE_CHECKING:
+    from raftctl.answers import Member, Status
 
 _FOLLOWING = (
     Column("MEMBER"),
@@ -109,13 +113,15 @@ def _members(status: Status, width: int, paint: Paint) -> list[str]:
 
 def _following(member: Member, status: Status) -> Row:
     term = member.get("term")
-    behind = member.get("behind")
+    match, behind = member.get("match_index"), member.get("behind")
+    if not match and not member["reachable"]:
+        match = behind = None  # a new leader begins at 0: it does not know
     return [
         Cell(member["name"]),
         role(member),
         contact(member, status["node"]),
         Cell(_number(term), "bad" if term not in {None, status["term"]} else ""),
-        Cell(_number(member.get("match_index"))),
+        Cell(_number(match)),
         Cell(_number(behind), "strong" if behind else ""),
     ]
 

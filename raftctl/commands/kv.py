@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raftctl import encoding, table
-from raftctl.answers import Item
 from raftctl.failure import Failure
 from raftctl.options import Group, exactly_one, pass_session
 from raftctl.session import Session
 from raftctl.table import Cell, Column
 from raftctl.text import columns, cut, readable
 from raftd.admin.protocol import KV
+
+if TYPE_CHECKING:
+    from raftctl.answers import Item
 
 _PAGE = 1000
 _EXAMPLES = """
@@ -131,6 +133,8 @@ def range_(
 
     They come in the order of their bytes. Unprintable bytes are shown as \\xNN and a backslash
     as \\\\; on a terminal long values are cut. -o json prints one object a line, whole.
+
+    More than 1000 keys are read in several steps, between which the store may change.
     """
     start = encoding.argument(prefix, "PREFIX", base64=base64)
     first = True

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from raftctl import status_view
-from raftctl.answers import Status
 from raftctl.commands.status import fetch
 from raftctl.exit_codes import ExitCode
 from raftctl.failure import Failure
@@ -16,6 +16,9 @@ from raftctl.options import Group, pass_session
 from raftctl.session import Session
 from raftctl.text import clean
 from raftd.admin.protocol import NODE
+
+if TYPE_CHECKING:
+    from raftctl.answers import Status
 
 _COMPLETION_TIMEOUT = 0.5
 _EXAMPLES = """

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from raftctl import encoding, log_view
-from raftctl.answers import Entry, LogInfo
 from raftctl.exit_codes import ExitCode
 from raftctl.failure import Failure
 from raftctl.live_log import LiveLog
@@ -18,6 +17,9 @@ from raftctl.options import Group, pass_session
 from raftctl.printer import Printer
 from raftctl.session import Session
 from raftd.admin.protocol import NODE
+
+if TYPE_CHECKING:
+    from raftctl.answers import Entry, LogInfo
 
 _PAGE = 500
 _DEFAULT_COUNT = 10
@@ -78,9 +80,10 @@ def tail(session: Session, lines: int | None, follow: bool, first: int | None) -
 @click.option("--full", is_flag=True, help=f"Show more than {_SHOWN_BYTES} bytes of payload.")
 @pass_session
 def show(session: Session, index: int, full: bool) -> None:
-    """Show all of one entry: its fields, and its payload as text or as a hex dump.
+    """Show one entry at length.
 
-    Ends with 5 if this node's log has no such entry (any more).
+    All its fields, and its payload as text or as a hex dump. Ends with 5 if this node's log has
+    no such entry (any more).
     """
     answer = session.call(f"{NODE}.GetLogEntry", {"index": index})
     printer = session.printer
@@ -101,7 +104,10 @@ def show(session: Session, index: int, full: bool) -> None:
 @log.command()
 @pass_session
 def info(session: Session) -> None:
-    """Show what this node's log holds, how far it is applied, and the files it is in."""
+    """Show what this node's log holds, and in which files.
+
+    ENTRIES and TERMS of a file are those that count: what has been replaced is left out.
+    """
     answer: LogInfo = session.call(f"{NODE}.GetLogInfo")["info"]
     printer = session.printer
     if session.json:

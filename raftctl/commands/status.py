@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raftctl import status_view
-from raftctl.answers import Status
 from raftctl.exit_codes import ExitCode
 from raftctl.options import Command, pass_session
 from raftctl.session import Session
 from raftd.admin.protocol import NODE
+
+if TYPE_CHECKING:
+    from raftctl.answers import Status
 
 _ASKING_AROUND_MS = 1000
 """However long we would wait for the daemon itself: who has not answered it by then is down."""

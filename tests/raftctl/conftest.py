@@ -76,7 +76,7 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     """No daemon of this machine is found, and time, colour and language are always the same."""
     runtime = tmp_path / "run"
     runtime.mkdir(mode=0o700)
-    monkeypatch.setattr(discovery, "SYSTEM_DIRECTORY", tmp_path / "system")
+    monkeypatch.setattr(discovery, "SYSTEM_DIRECTORY", str(tmp_path / "system"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("TZ", "UTC")

@@ -108,6 +108,8 @@ def test_the_uppermost_line_can_still_be_redrawn(screen: Screen, live: LiveLog) 
     live.show(_entries("●", first=14))
     assert _marks(screen)[0] == "●14/7"
     assert len(_marks(screen)) == 7
+    live.show(_entries("●", first=13))
+    assert _marks(screen)[-1] == "●13/7"
 
 
 def test_another_size_makes_everything_above_fixed(screen: Screen, live: LiveLog) -> None:

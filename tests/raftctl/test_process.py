@@ -115,16 +115,28 @@ def test_a_reader_that_has_enough_is_no_failure(big_log: FakeDaemon, command: st
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_a_reader_that_was_never_there(daemon: FakeDaemon) -> None:
-    done = _run(daemon, "raftctl status | true")
+@pytest.mark.parametrize(
+    "command", ["status", "kv get k", "kv range -o json", "log tail", "log tail -f", "--help"]
+)
+def test_a_reader_that_was_never_there(daemon: FakeDaemon, command: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*_RAFTCTL, *command.split()],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=_environment(daemon),
+        cwd=_REPOSITORY,
+        timeout=30,
+        check=False,
+    )
+    os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_follower_ends_when_its_reader_does(daemon: FakeDaemon) -> None:
     """Even if nothing happens in the log any more that it would have to print."""
-    daemon.answers["ReadLog"] = Stream(
-        [{"entries": [canned.entry(index)]} for index in range(1, 4)]
-    )
+    daemon.answers["ReadLog"] = Stream([{"entries": [canned.entry(1), canned.entry(2)]}])
     done = _run(daemon, "raftctl log tail -f -o json | head -n 2")
     assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 2, b"")
 
@@ -257,6 +269,7 @@ def test_it_imports_little(daemon: FakeDaemon, words: str) -> None:
     assert {"click", "raftctl", "raftd"} <= packages
     slow = {"trio", "pynng", "msgspec", "rich", "platformdirs", "asyncio", "subprocess", "ssl"}
     assert not packages & slow
+    assert "raftctl.answers" not in imported
     ours = {name for name in imported if name.startswith("raftd.")}
     assert ours == {"raftd.admin", "raftd.admin.protocol"}
     commands = {name for name in imported if name.startswith("raftctl.commands.")}

@@ -68,6 +68,13 @@ def test_a_learner_and_another_term_are_told() -> None:
     assert line.split() == ["node1", "follower", "(learner)", "this", "node", "6", "20412", "0"]
 
 
+def test_a_match_index_of_0_is_no_news_of_a_member_that_does_not_answer() -> None:
+    """A new leader begins at 0, which says nothing about what the member has."""
+    members = [canned.unknown("node3", match_index=0, behind=20_412), canned.member("node1")]
+    shown = _shown(canned.healthy() | {"members": members}).splitlines()
+    assert next(line.split()[-3:] for line in shown if line.startswith("node3")) == ["-"] * 3
+
+
 def test_status_says_the_same_through_the_command(daemon: FakeDaemon, raftctl: Raftctl) -> None:
     result = raftctl("status")
     assert result.code == 0
