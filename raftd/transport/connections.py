@@ -1,7 +1,10 @@
-"""The connections others have opened to this node: not too many, and none that is only in the way.
+"""The connections that a socket has now; those that others opened, not too many.
 
 nng accepts whatever connects. A member uses its connection all the time, so when there are too
 many, the one that has been silent for longest is closed: a flood cannot shut the members out.
+
+pynng 0.9 has a table of its own (Socket.pipes), but nng may report that a connection stands after
+it has reported its end, and then that table keeps it for ever.
 """
 
 from __future__ import annotations
@@ -19,12 +22,17 @@ class Connections:
     """At most `limit` at a time. nng calls in from threads of its own."""
 
     def __init__(self, socket: pynng.Socket, limit: int) -> None:
+        """`socket` neither listens nor dials yet."""
         self._limit = limit
         self._lock = threading.Lock()
         self._pipes: dict[int, pynng.Pipe] = {}
         self._closed = 0
         socket.add_pre_pipe_connect_cb(self._added)
+        socket.add_post_pipe_connect_cb(self._stands)
         socket.add_post_pipe_remove_cb(self._removed)
+
+    def __len__(self) -> int:
+        return len(self._pipes)
 
     def used(self, pipe_id: int) -> None:
         """Something came by this connection just now."""
@@ -54,6 +62,13 @@ class Connections:
                 self._limit,
                 count,
             )
+
+    def _stands(self, pipe: pynng.Pipe) -> None:
+        with self._lock:
+            known = pipe.id in self._pipes
+        if not known:
+            # Under pynng's lock, which holds while it calls us.
+            pipe.socket._pipes.pop(pipe.id, None)  # noqa: SLF001
 
     def _removed(self, pipe: pynng.Pipe) -> None:
         with self._lock:

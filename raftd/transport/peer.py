@@ -17,6 +17,7 @@ import pynng
 import trio
 
 from raftd.transport import contexts
+from raftd.transport.connections import Connections
 
 log = logging.getLogger("raftd.transport")
 
@@ -27,6 +28,8 @@ PATIENCE = (1.0, 6.0)
 RECONNECT_MS = (20, 500)
 """nng's first and longest pause between two attempts to connect that were refused."""
 _IDLE_LIMIT = 8
+_CONNECTIONS = 4
+"""One, and others that are about to go."""
 _ROUTING_BYTES = 64
 """Room for nng's own request header, which counts as part of a message."""
 
@@ -52,6 +55,7 @@ class Peer:
             reconnect_time_min=RECONNECT_MS[0],
             reconnect_time_max=RECONNECT_MS[1],
         )
+        self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[pynng.Context] = []
         self._dialer: pynng.Dialer | None = None
         self._dialed = 0.0
@@ -103,7 +107,7 @@ class Peer:
             )
         if self._dialer is None:
             raise Unreachable(f"{self._who} has an address that makes no sense", sent=False)
-        if not self._socket.pipes:
+        if not self._connections:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
                 self._dial()
