@@ -194,7 +194,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     incarnation: Counter
     recipient: Name
     message: _HeaderMessage
-    recipient_id: Annotated[bytes, msgspec.Meta(max_length=ID_BYTES)] = b""
+    recipient_id: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -219,6 +219,8 @@ def decode(data: bytes) -> Envelope:
     Raises VersionMismatch for another version of the protocol, DecodeError for anything else.
     """
     header, records = _split(data)
+    if len(header.recipient_id) not in {0, ID_BYTES}:
+        raise DecodeError(f"recipient_id has {len(header.recipient_id)} bytes, not {ID_BYTES}")
     message = header.message
     if isinstance(message, _AppendEntries):
         return _envelope(header, _with_entries(message, records))

@@ -20,8 +20,6 @@ import struct
 from collections.abc import Iterator
 from zlib import crc32
 
-import msgspec
-
 from raftd.raft import configuration
 from raftd.raft.log import Entry, EntryType
 
@@ -69,7 +67,7 @@ def decode(buffer: bytes | memoryview, offset: int = 0) -> Entry:
     if entry_type is EntryType.CONFIGURATION:
         try:
             members = configuration.decode(raw[HEADER_SIZE:])
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(offset, f"entry {index} holds no configuration: {error}") from error
     return Entry(index, term, entry_type, raw, members)
 

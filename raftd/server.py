@@ -21,6 +21,7 @@ from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
 from raftd.driver.driver import Driver, DriverSettings
+from raftd.driver.errors import Refused
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
@@ -211,22 +212,26 @@ class _Reload:
         self._manager = manager
 
     def now(self) -> None:
+        """Raises Refused, with the reason, if the file cannot be used; then nothing changes."""
         self._manager.reloading()
         try:
             levels = configuration.load(self._config.source).log
             logs.configure(levels)
         except (ConfigError, logs.LogSpecError) as error:
-            log.error("kept the log levels: %s", error)  # noqa: TRY400
-        else:
-            log.info("log levels are %s now", levels)
-        self._manager.ready()
+            raise Refused(f"kept the log levels: {error}") from error
+        finally:
+            self._manager.ready()
+        log.info("log levels are %s now", levels)
 
 
 async def _until_stopped(reload: _Reload, signals: AsyncIterator[int]) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             return
-        reload.now()
+        try:
+            reload.now()
+        except Refused as error:
+            log.error("%s", error)  # noqa: TRY400 - a sentence for the operator
 
 
 def _warn_of_other_members(config: Config, driver: Driver) -> None:

@@ -110,7 +110,7 @@ messages = st.one_of(
     st.builds(codec.ReportResponse, blobs),
     st.builds(codec.RefusedResponse, texts),
 )
-envelopes = st.builds(Envelope, ids, names, ids, counters, names, messages)
+envelopes = st.builds(Envelope, ids, names, ids, counters, names, messages, st.just(b"") | ids)
 
 
 def envelope(message: Any) -> Envelope:
@@ -339,6 +339,16 @@ def test_ids_have_sixteen_bytes(field: str) -> None:
     for bad in (b"", b"x" * 15, b"x" * 17):
         with pytest.raises(DecodeError, match="16"):
             codec.decode(replaced(sent, (field,), bad))
+
+
+def test_the_recipient_is_known_by_its_id_or_not_at_all() -> None:
+    """pitfall 7"""
+    sent = codec.encode(envelope(codec.ReportRequest()))
+    assert codec.decode(sent).recipient_id == b""
+    assert codec.decode(replaced(sent, ("recipient_id",), b"r" * 16)).recipient_id == b"r" * 16
+    for bad in (b"x", b"x" * 15, b"x" * 17):
+        with pytest.raises(DecodeError, match="recipient_id"):
+            codec.decode(replaced(sent, ("recipient_id",), bad))
 
 
 def test_a_configuration_with_a_name_that_is_none_is_refused() -> None:

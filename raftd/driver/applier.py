@@ -76,12 +76,16 @@ class Applier:
 
         Fails with NoQuorum if another entry took its place: then it was never done."""
         promise: Promise[Applied] = Promise()
+        replaced = self._commands.get(index)
         self._commands[index] = (term, promise)
+        if replaced is not None:
+            replaced[1].fail(OutcomeUnknown("leadership was lost before it was committed"))
         return promise
 
-    def forget(self, index: int) -> None:
-        """Nobody waits for that index any more."""
-        self._commands.pop(index, None)
+    def forget(self, index: int, promise: Promise[Applied]) -> None:
+        """Nobody waits for that answer any more."""
+        if index in self._commands and self._commands[index][1] is promise:
+            del self._commands[index]
 
     async def wait_applied(self, index: int) -> None:
         if index <= self.applied_index:

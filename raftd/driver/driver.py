@@ -361,6 +361,7 @@ class Driver:
         held = await self.snapshots.write_chunk(chunk.request)
         self.raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
         self.kick()
+        await self.snapshots.discard_others(self.raft.server.snapshot)
 
     # ---- requests from peers
 

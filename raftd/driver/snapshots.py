@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+from errno import EIO
 from pathlib import Path
 
 import msgspec
 import trio
 
-from raftd.driver.applier import Applier
+from raftd.driver.applier import FULL, Applier
 from raftd.driver.offload import Offload
 from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.progress import Mode
 from raftd.raft.raft import Raft
 from raftd.raft.state import SnapshotMetadata
 from raftd.state_machine import StateMachine
-from raftd.storage.disk import Disk, DiskFull
+from raftd.storage.disk import Disk, DiskFull, StorageFailed
 
 RETRY_INTERVAL = 30.0
 """Seconds after a snapshot that could not be taken."""
@@ -44,9 +46,12 @@ class Snapshots:
         self._log_bytes = log_bytes
         self._kept_bytes = 0
         """What the last snapshot left of the log: its newest segments are never dropped."""
+        self._writing = trio.Lock()
         self._path: Path | None = None
         self._incoming: tuple[int, str] | None = None
         self._received = 0
+        self._complete: dict[tuple[int, str], Path] = {}
+        """Received as a whole and verified, by last index and checksum."""
 
     # ---- taken here
 
@@ -113,6 +118,10 @@ class Snapshots:
 
     async def write_chunk(self, request: InstallSnapshotRequest) -> int:
         """Store a chunk; the number of bytes held of that snapshot, 0 if it proved damaged."""
+        async with self._writing:
+            return await self._write_next(request)
+
+    async def _write_next(self, request: InstallSnapshotRequest) -> int:
         key = (request.last_included_index, request.checksum)
         if self._incoming != key or self._path is None:
             if self._path is not None:
@@ -128,17 +137,25 @@ class Snapshots:
                 return self._received
             self._received += len(request.data)
         if request.done and self._received == request.size:
-            found = await self._offload(_sha256, self._path)
-            if found != request.checksum:
+            if await self._offload(_durable_sha256, self._path) == request.checksum:
+                self._complete[key] = self._path
+                self._path = self._incoming = None
+            else:
                 log.warning("a received snapshot is damaged (its checksum is wrong); asking again")
                 self._received = 0
         return self._received
 
+    async def discard_others(self, installing: SnapshotMetadata) -> None:
+        """Remove what was received and is not going to be installed."""
+        wanted = (installing.last_included_index, installing.checksum)
+        for key in [key for key in self._complete if key != wanted]:
+            await self._offload(_remove, self._complete.pop(key))
+
     async def install(self, metadata: SnapshotMetadata) -> None:
         """Put the received snapshot in place of log and state."""
-        assert self._path is not None, "what is installed has been received"
-        await self._offload(self._disk.install_snapshot, self._path, metadata)
-        self._path = self._incoming = None
+        key = (metadata.last_included_index, metadata.checksum)
+        await self._offload(self._disk.install_snapshot, self._complete[key], metadata)
+        del self._complete[key]
         snapshot_file = self._disk.snapshot_file
         assert snapshot_file is not None
         await self._applier.restore(snapshot_file, metadata.last_included_index)
@@ -151,8 +168,15 @@ def _write(path: Path, offset: int, data: bytes) -> None:
         file.write(data)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def _durable_sha256(path: Path) -> str:
+    """Of bytes that are on disk for sure; empty if there was no space for them."""
+    with path.open("r+b") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in FULL:
+                raise StorageFailed("fsync", path, error.errno or EIO) from error
+            return ""
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -100,7 +100,7 @@ class Writes:
             with trio.move_on_at(deadline):
                 return await promise.wait()
         finally:
-            self._applier.forget(index)
+            self._applier.forget(index, promise)
         raise OutcomeUnknown(
             f"entry {index} was not committed in time: no majority, or a slow one."
             " It may still be done"
@@ -196,8 +196,8 @@ class Writes:
         with trio.move_on_after(request.timeout_ms / 1000):
             for promise in promises:
                 outcomes.append(await _outcome(promise))  # noqa: PERF401 - keeps what is there
-        for index in indexes:
-            self._applier.forget(index)
+        for index, promise in zip(indexes, promises, strict=True):
+            self._applier.forget(index, promise)
         unknown = Outcome("unknown", reason="not committed in time; it may still be done")
         outcomes += [unknown] * (len(promises) - len(outcomes))
         return ForwardResponse(tuple(outcomes))

@@ -216,7 +216,8 @@ class Disk:
 
         Returns its metadata with size and checksum. If `metadata` has a checksum already, they
         must agree: else SnapshotRejected. If a snapshot that is as new is here already, its
-        metadata is returned. The file is gone afterwards, also with SnapshotRejected and DiskFull.
+        metadata is returned. The file is gone afterwards, also with SnapshotRejected; with
+        DiskFull it stays if its own bytes were all durable.
         """
         with self._changing("adopt the snapshot", path):
             return self._snapshots.adopt(path, self._snapshots.sync(path, metadata))
@@ -228,7 +229,8 @@ class Disk:
         the log is empty then and goes on at last_included_index + 1. A crash at any point leaves
         the old state or, once the snapshot is durable, the new one: the start finishes it. One
         that is not newer than the snapshot here changes nothing. The file is gone afterwards,
-        also with SnapshotRejected and DiskFull.
+        also with SnapshotRejected; with DiskFull it stays, for another try, if its own bytes were
+        all durable.
         """
         with self._changing("install the snapshot", path):
             synced = self._snapshots.sync(path, metadata)
@@ -239,11 +241,7 @@ class Disk:
                 self._snapshots.adopt(path, synced)
                 return
             # All space is taken before the first step that counts, so that DiskFull can end this.
-            try:
-                prepared = self._wal.prepare_restart(end + 1)
-            except DiskFull:
-                self._snapshots.discard(path)
-                raise
+            prepared = self._wal.prepare_restart(end + 1)
             try:
                 adopted = self._snapshots.adopt(path, synced)
             except DiskFull:

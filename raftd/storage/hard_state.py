@@ -121,10 +121,18 @@ class HardStateFile:
                 raise DiskFull("write", self._path, error.errno or 0) from error
             self._files.fdatasync(self._handle)
             self._sequence, self.value = sequence, state
-            self._files.write_all(self._handle, slot, SLOT_OFFSETS[1 - sequence % 2])
+            self._copy(slot, SLOT_OFFSETS[1 - sequence % 2])
 
     def close(self) -> None:
         self._files.close(self._handle)
+
+    def _copy(self, slot: bytes, offset: int) -> None:
+        """The second copy is for damage only: without space for it the state is durable too."""
+        try:
+            self._files.write_all(self._handle, slot, offset)
+        except OSError as error:
+            if not is_full(error):
+                raise
 
     def _read(self, offset: int) -> tuple[int, HardState] | None:
         slot = self._files.read_all(self._handle, SECTOR, offset)

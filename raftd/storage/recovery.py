@@ -156,8 +156,7 @@ def _replay_all(
             reason = f"the segment before goes on at index {scans[-1].seal}, not here"
             raise scan.damage(0, reason, header.first_index)
         recovery.log.replay(scan)
-        if place + 1 < len(headers) and (scan.torn or scan.missing):
-            raise scan.damage(scan.end, "a write is broken, but segments follow")
+        _check_end(files, scan, [later for later, _ in headers[place + 1 :]])
         if scan.seal is not None and scan.seal != recovery.log.index.next_index:
             reason = (
                 f"the seal says {scan.seal}, the log goes on at {recovery.log.index.next_index}"
@@ -172,6 +171,14 @@ def _replay_all(
         recovery.notes.append(f"removed {path.name}, an empty segment that a crash left behind")
         recovery.unlinks.append(path)
     return scans
+
+
+def _check_end(files: Files, scan: Scan, later: list[Path]) -> None:
+    """Only the last segment's end may be torn; or its seal, before there was more."""
+    if not later or not (scan.torn or scan.missing):
+        return
+    if scan.missing or not scan.torn_seal or len(later) > 1 or not _is_empty(files, later[0]):
+        raise scan.damage(scan.end, "a write is broken, but segments follow")
 
 
 def _end_of_log(recovery: Recovery, scans: list[Scan]) -> None:

@@ -88,6 +88,11 @@ class Scan:
             self._next_index = first + count
         self._file_ends(position)
 
+    @property
+    def torn_seal(self) -> bool:
+        """The broken write can have been the seal: no more than a frame header."""
+        return self.torn is not None and self.torn.end - self.torn.offset <= FRAME_HEADER
+
     def release(self) -> None:
         """Forget the file's bytes, but for the last frame's."""
         self.last_bytes = self.data[self.last : self.end]

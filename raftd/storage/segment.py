@@ -50,7 +50,7 @@ What each crash leaves. A sector of 512 bytes is written as a whole or not at al
 of one write any may be missing, and a process killed inside a write leaves some first part of it.
 Frame headers never cross a sector, so:
 * While a segment is made: a temporary file (removed). Behind the rename: an empty newest segment
-  behind one that has no seal (removed; with restart flag it counts).
+  behind one that has no seal, or a torn one (removed; with restart flag it counts).
 * While a frame is written, which can only be the last of the last segment: a torn tail. It is
   accepted as such if and only if one of these holds, and nothing but zeros stands behind it:
   the file ends inside the frame; or its end mark is a zero byte; or it has more zero sectors than

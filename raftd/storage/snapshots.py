@@ -73,7 +73,8 @@ class Snapshots:
         """fsync the file at `path`, from `new_path`; its metadata with size and checksum.
 
         They are compared where `metadata` has a checksum already. This is the slow part of an
-        adoption and touches nothing else. SnapshotRejected, DiskFull: the file is removed.
+        adoption and touches nothing else. SnapshotRejected, DiskFull: the
+        file is removed, as nobody knows what an fsync that failed has left of it.
         """
         handle = self._files.open(path)
         try:
@@ -104,7 +105,7 @@ class Snapshots:
         """Make the file at `path`, as `sync` left it, the newest snapshot; durable on return.
 
         If it is not newer than what is here it is removed, and what is here is returned.
-        DiskFull: the file is removed, the old snapshot stays.
+        DiskFull: the file stays at `path`, and the old snapshot the newest.
         """
         with self._adopting:
             newest = self.newest
@@ -116,10 +117,6 @@ class Snapshots:
                 self.newest = synced
             self._remove_others(temporary=False)
             return synced
-
-    def discard(self, path: Path) -> None:
-        """Remove a file from `new_path` that is not to be adopted."""
-        self._files.unlink(path)
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
@@ -144,7 +141,7 @@ class Snapshots:
         try:
             document.write(self._files, self._path(metadata, "meta"), KIND, metadata)
         except DiskFull:
-            self._files.unlink(named)
+            self._files.rename(named, path)
             raise
 
     def _remove_others(self, *, temporary: bool) -> list[str]:

@@ -55,6 +55,8 @@ class Wal:
         self._deleting = threading.Lock()  # segments are deleted in order, by one thread
         self._supply = SegmentSupply(files, recovery.directory, segment_bytes)
         self._handle = files.open(self._active.path)
+        self._unfinished = 0
+        """Bytes behind the last frame of one that the disk was too full for."""
 
     @classmethod
     def create(cls, files: Files, directory: Path, cluster_id: bytes, segment_bytes: int) -> None:
@@ -113,6 +115,7 @@ class Wal:
         assert all(entry.index == first + at for at, entry in enumerate(entries))
         records = [entry.record for entry in entries]
         length = sum(map(len, records))
+        self._erase_unfinished()
         if not self._active.has_room(length):
             self._roll(length)
         active = self._active
@@ -220,10 +223,31 @@ class Wal:
         except PartialWrite as error:
             if not is_full(error):
                 raise
-            # The zeros need no fdatasync of their own: if they get lost with the power, this
-            # is a torn write; and before a later frame counts, its fdatasync covers them.
-            self._files.write_zeros(self._handle, error.written, position)
+            self._unfinished = error.written
+            self._erase_unfinished()
             raise DiskFull("write", self._active.path, error.errno or 0) from error
+
+    def _erase_unfinished(self) -> None:
+        """Put zeros where the disk was too full for a whole frame. DiskFull: still too full even
+        for that, as overwriting takes space on some file systems; then the next append tries.
+
+        The end goes first and the frame header last, its tag before the rest of it: whatever a
+        crash leaves of this is a torn write.
+        """
+        if not self._unfinished:
+            return
+        start, end = self._active.used, self._active.used + self._unfinished
+        tag, body = start + FRAME_HEADER - 4, start + FRAME_HEADER
+        try:
+            for first, last in ((body, end), (tag, min(body, end)), (start, min(tag, end))):
+                if first < last:
+                    self._files.write_zeros(self._handle, last - first, first)
+        except PartialWrite as error:
+            if not is_full(error):
+                raise
+            raise DiskFull("write", self._active.path, error.errno or 0) from error
+        self._files.fdatasync(self._handle)
+        self._unfinished = 0
 
     def _roll(self, length: int) -> None:
         """Begin the next segment, large enough for a frame with `length` bytes of records."""

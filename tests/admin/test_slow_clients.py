@@ -5,6 +5,7 @@ Server and client share one event loop and a virtual clock; the sockets are real
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -14,7 +15,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from raftd.admin import protocol
 from raftd.admin.server import Limits
-from tests.admin.clients import READ_LOG, VERSION, A, call_bytes, connect, error_name, put, serving
+from tests.admin.clients import (
+    READ_LOG,
+    VERSION,
+    A,
+    RawClient,
+    call_bytes,
+    connect,
+    error_name,
+    put,
+    serving,
+)
 from tests.admin.fake_driver import FakeDriver
 
 
@@ -101,3 +112,61 @@ async def test_replies_of_all_clients_share_a_bound(
 async def has_reply(stream: trio.SocketStream) -> bool:
     """False if the server has just ended the connection."""
     return await stream.socket.recv(1, socket.MSG_PEEK) != b""
+
+
+async def test_what_a_client_leaves_unsent_is_given_back(
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
+) -> None:
+    for _ in range(10_000):
+        driver.append()
+    follow = call_bytes(READ_LOG, {"first": 10**6, "follow": True}, more=True)
+    read = call_bytes(READ_LOG, {"count": 10_000})
+    async with serving(path, driver, limits=Limits(memory_bytes=4 << 20)):
+        for _ in range(10):
+            client = await connect(path)
+            await client.send(follow + read)
+            await wait_all_tasks_blocked()
+            await client.close()
+            await trio.sleep(6)
+        assert error_name(await (await connect(path)).call(READ_LOG, {"count": 10_000})) is None
+
+
+async def test_a_small_call_finds_no_memory(path: Path, driver: FakeDriver) -> None:
+    limits = Limits(message_bytes=1 << 20, memory_bytes=1 << 20)
+    async with serving(path, driver, limits=limits):
+        large, small = await connect(path), await connect(path)
+        await large.send(b"x" * ((1 << 20) - 1000))
+        await wait_all_tasks_blocked()
+        await small.send(put(value="AAAA" * 1000))
+        assert error_name(await small.receive()) == "Busy"
+        assert await small.receive() is None
+        assert driver.proposals == []
+
+
+async def test_a_reply_that_was_cut_short_is_the_last(
+    path: Path, driver: FakeDriver, autojump_clock: MockClock
+) -> None:
+    """The server stops while a client does not read: nothing may follow half a reply."""
+    driver.gates[b"a"] = trio.Event()
+    driver.name = "long name " * 2000
+    limits = Limits(write_timeout=3600, grace=3600)
+    received = bytearray()
+
+    async def read_later(client: RawClient) -> None:
+        await trio.sleep(1)
+        driver.gates[b"a"].set()
+        async for chunk in client.stream:
+            received.extend(chunk)
+
+    async with trio.open_nursery() as nursery, serving(path, driver, limits=limits) as scope:
+        client = await connect(path)
+        await client.send(call_bytes(VERSION) * 62 + put())
+        await wait_all_tasks_blocked()
+        assert len(driver.proposals) == 1
+        nursery.start_soon(read_later, client)
+        scope.cancel()
+    *replies, cut = received.split(b"\0")
+    assert 3 < len(replies) < 62
+    assert cut
+    assert [set(json.loads(reply)) for reply in replies] == [{"parameters"}] * len(replies)
+    assert b'"revision"' not in cut

@@ -247,6 +247,7 @@ def test_restore_replaces_everything(tmp_path: Path, snapshot: Path) -> None:
     store = KeyValueStore(tmp_path / "state")
     fill(store, 300)
     store.apply([Committed(301, 2, 0, commands.encode(Put(b"only here", b"")))])
+    assert len(items(store, Get(b"only here"))) == 1
     store.restore(snapshot)
     assert (store.last_applied, store.last_applied_term) == (100, 2)
     assert items(store, Get(b"only here")) == ()
@@ -361,7 +362,9 @@ def test_readers_meet_either_state_while_it_is_restored(tmp_path: Path, snapshot
         thread.start()
     for _ in range(10):
         store.restore(snapshot)
+        assert len(items(store, Range(b""))) == 100
         fill(store, 200)
+        assert len(items(store, Range(b""))) == 300
     stop.set()
     for thread in threads:
         thread.join()

@@ -4,6 +4,7 @@ The properties of the paper's Figure 3, as far as they can be seen from what nod
 updates, messages and disks), and those that clients live by:
 
     election safety        at most one leader in a term
+    elected by a majority  a leader has the votes of one
     leader append-only     a leader never takes back an entry of its log
     log matching           entries of one index and term are the same, and so is what precedes them
     commit rule            a leader commits by an entry of its own term (5.4.2) that a majority has on
@@ -21,7 +22,7 @@ updates, messages and disks), and those that clients live by:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from raftd.raft.log import Entry
@@ -52,9 +53,12 @@ class _Seen:
 class Checker:
     """`read_floor`: the newest state that some client knows of."""
 
-    def __init__(self, nodes: dict[str, Node]) -> None:
+    def __init__(self, nodes: dict[str, Node], reached: Callable[[str], None]) -> None:
         self._nodes = nodes
+        self._reached = reached
         self._seen: dict[Process, _Seen] = {}
+        self.votes: dict[tuple[str, int], str] = {}
+        """(voter, term) -> candidate"""
         self.leaders: dict[int, Process] = {}
         self.entries: dict[tuple[int, int], tuple[int, bytes]] = {}
         """(index, term) -> the term in front of it, and its record"""
@@ -92,7 +96,10 @@ class Checker:
         term = server.current_term
         leads = server.role is Role.LEADER
         if update.snapshot_to_install is not None:
+            last = log.last_index
             log.install(update.snapshot_to_install)
+            if log.last_index == last > log.base_index:
+                self._reached("snapshot beside its suffix")
         if update.entries:
             if leads and seen.leading == term and update.entries[0].index <= log.last_index:
                 raise Violation(
@@ -159,6 +166,12 @@ class Checker:
                         f"{process.name} replaces entry {index} of term {log.term(index)}, which"
                         f" is committed, by one of term {entry.term}",
                     )
+        if first <= log.last_index:
+            self._reached("entries truncated")
+            if first <= log.configurations[-1][0]:
+                self._reached("configuration truncated")
+            if process.saver.is_saving(first):
+                self._reached("truncated while it was saved")
         log.put(entries)
 
     def _new_leader(self, process: Process, term: int) -> None:
@@ -168,6 +181,15 @@ class Checker:
                 "election safety", f"{process.name} leads term {term}, which {other.name} led"
             )
         self.elections += 1
+        if any(each.raft.server.role is Role.LEADER for each in self._seen if each is not process):
+            self._reached("two leaders at once")
+        voters = process.raft.server.configuration.voters
+        votes = [each for each in voters if self.votes.get((each, term)) == process.name]
+        if len(votes) * 2 <= len(voters):
+            raise Violation(
+                "elected by a majority",
+                f"{process.name} leads term {term} with no vote but of {' and '.join(votes)}",
+            )
         for earlier, index in self._commit_by_term.items():
             if earlier < term and not process.log.has(index, self.committed[index - 1]):
                 raise Violation(

@@ -1,15 +1,55 @@
-import sys,time
+"""The command line of the simulation."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from tests.simulation import campaign, mutations
 from tests.simulation.plan import plan
 from tests.simulation.world import World
-def main():
-    seed=int(sys.argv[1]); n=int(sys.argv[2]) if len(sys.argv)>2 else 1
-    t=time.time(); ev=vs=0
-    from collections import Counter
-    c=Counter()
-    for s in range(seed,seed+n):
-        w=World(plan(s))
-        r=w.run(); ev+=r.events; vs+=r.virtual_seconds
-        c.update(r.faults)
-        if n==1: print(w.trace.text())
-        if r.property or n==1: print(r)
-    print(time.time()-t, ev, vs, c)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status: 0 if all was well."""
+    options = _parse(arguments)
+    if options.mutations:
+        return mutations.main(options.only)
+    if options.seeds is not None:
+        return campaign.main(options.first, options.seeds, options.jobs)
+    if options.seed is None:
+        print("Which seed? `python -m tests.simulation SEED`, or `--seeds N` for many.")
+        return 2
+    return replay(options.seed, options.last, options.mutation)
+
+
+def replay(seed: int, last: int | None, mutation: str | None) -> int:
+    """One seed, with its trace: the same every time."""
+    world = World(plan(seed))
+    if mutation is None:
+        result = world.run()
+    else:
+        with mutations.applied(mutations.find(mutation)):
+            result = world.run()
+    print(world.plan)
+    print(world.trace.text(last))
+    print(campaign.one_line(result))
+    return 1 if result.property else 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("seed", type=int, nargs="?", help="replay this seed and print its trace")
+    parser.add_argument("--last", type=int, help="with SEED: only so many lines of the trace")
+    parser.add_argument("--mutation", help="with SEED: with this deliberate bug")
+    parser.add_argument("--seeds", type=int, help="run so many seeds")
+    parser.add_argument("--first", type=int, default=0, help="with --seeds: from this one on")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="with --seeds: processes"
+    )
+    parser.add_argument(
+        "--mutations", action="store_true", help="inject each deliberate bug until it is caught"
+    )
+    parser.add_argument("--only", help="with --mutations: only those with this in their name")
+    return parser.parse_args(arguments)

@@ -77,7 +77,7 @@ class Client:
         if kind == "cas":
             expected = self._last_seen.get(key)
         self._operation = kind, key, value, expected
-        timeout = world.plan.settings.election_timeout[1] * random.choice((0.5, 2.0, 5.0))
+        timeout = world.plan.settings.election_timeout[1] * random.choice((0.1, 0.3, 1.0, 4.0))
         world.events.after(timeout, self._give_up, self._count)
         number = self._count
         if kind == "get":

@@ -31,11 +31,8 @@ DURABILITY = "durable before it is said"
 
 
 class Law:
-    """`votes`: (voter, term) -> candidate."""
-
     def __init__(self, checker: Checker) -> None:
         self._checker = checker
-        self._votes: dict[tuple[str, int], str] = {}
 
     def check(self, process: Process, to: str, message: Message) -> None:
         durable = process.node.durable
@@ -73,7 +70,7 @@ class Law:
             )
 
     def _vote(self, voter: str, term: int, candidate: str) -> None:
-        known = self._votes.setdefault((voter, term), candidate)
+        known = self._checker.votes.setdefault((voter, term), candidate)
         if known != candidate:
             raise Violation(
                 "one vote a term",
@@ -110,7 +107,7 @@ class Law:
         if index > durable.log.last_index:
             return False
         leader = self._checker.leaders.get(message.term)
-        if leader is None or leader.dead:
+        if leader is None or leader.dead or leader.raft.server.current_term != message.term:
             return True
         theirs = leader.log.term(index)
         return theirs is None or durable.log.has(index, theirs)

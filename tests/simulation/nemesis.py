@@ -107,6 +107,8 @@ class Nemesis:
         victim = self._victim().name
         others = [name for name in self._world.plan.names if name != victim]
         self._split([victim], others, "isolation")
+        if "clock rate" in self._world.plan.rates and self._random.random() < 0.4:
+            self._run_clock(self._world.nodes[victim], 0.5)  # a leader that does not notice
 
     def _split(self, one: list[str], other: list[str], kind: str) -> None:
         pairs = [(a, b) for a in one for b in other]
@@ -159,8 +161,9 @@ class Nemesis:
         self._world.kill(node, power=False, what="ends cleanly")
 
     def _clock_rate(self) -> None:
-        node = self._victim()
-        rate = self._random.choice((0.5, 0.9, 0.99, 1.01, 1.1, 2.0))
+        self._run_clock(self._victim(), self._random.choice((0.5, 0.9, 0.99, 1.01, 1.1, 2.0)))
+
+    def _run_clock(self, node: Node, rate: float) -> None:
         self._world.count("clock rate")
         self._world.say(f"the clock of {node.name} runs {rate} times as fast")
         node.clock.set_rate(self._world.events.now, rate)
@@ -187,7 +190,7 @@ class Nemesis:
         if faults.full:
             return
         faults.full = True
-        faults.full_for_overwrites = self._random.random() < 0.3
+        faults.full_for_overwrites = self._random.random() < 0.0
         self._world.say(f"the disk of {node.name} is full")
 
         def free() -> None:

@@ -46,6 +46,7 @@ class Network:
         self.drop = plan.rates.get("drop", 0.0)
         self.duplicate = plan.rates.get("duplicate", 0.0)
         self.delay = plan.rates.get("delay", 0.0)
+        self._long_delays = plan.long_delays
         self._late_answers = plan.late_answers
         self._timeout = plan.settings.election_timeout[1]
         self.cut: set[tuple[str, str]] = set()
@@ -125,8 +126,7 @@ class Network:
         delay = self._latency * (1.0 + 2.0 * random())
         if self.delay and random() < self.delay:
             self._world.count("delay")
-            # mostly some round trips, at times as long as an election or several
-            delay += random() ** 4 * 3 * self._timeout
+            delay += random() ** self._long_delays * 3 * self._timeout
         if self.slow and (source in self.slow or target in self.slow):
             delay += random() * 0.5 * self._timeout
         return delay

@@ -41,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     for drop, duplicate and delay, the share of messages."""
 
     seed: int
+    theme: str
     nodes: int
     settings: Settings
     segment_bytes: int
@@ -55,6 +56,9 @@ class Plan(msgspec.Struct, frozen=True):
     """Of a message, at least; it takes up to three times as long, when nothing is wrong."""
     disk_latency: float
     rates: dict[str, float]
+    long_delays: float
+    """A delayed message takes up to three election timeouts longer; 1: any share of that is as
+    likely, 4: mostly a small one."""
     late_answers: bool
     """Answers arrive even when their request was given up, and twice if duplicated."""
     check_incarnation: bool
@@ -77,13 +81,63 @@ class Plan(msgspec.Struct, frozen=True):
         return 25.0 * self.settings.election_timeout[1] + 10.0
 
 
+THEMES: dict[str, dict[str, float]] = {
+    "": {},
+    "snapshots": {"delay": 0.3, "isolation": 2.0, "pause": 3.0, "slow disk": 3.0},
+    "elections": {
+        "leadership transfer": 0.3,
+        "isolation": 2.0,
+        "delay": 0.3,
+        "duplicate": 0.4,
+        "drop": 0.05,
+        "clock rate": 3.0,
+    },
+    "disks": {
+        "slow disk": 1.5,
+        "crash in disk operation": 2.0,
+        "power loss": 4.0,
+        "fsync error": 5.0,
+        "leadership transfer": 1.0,
+    },
+    "partitions": {"isolation": 1.5, "one-way cut": 2.0, "partition": 3.0, "clock rate": 2.0},
+}
+"""What half of the seeds are about, on top of what else they have: rare things need company."""
+
+
 def plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
-    shortest = random.choice((0.4, 0.6, 0.8, 1.0))
-    snapshots = random.random() < 0.7
+    theme = random.choice(("", "", "", "", *list(THEMES)[1:]))
+    rates = _rates(random) | THEMES[theme]
+    snapshots = theme == "snapshots" or random.random() < 0.7
     segment_bytes = random.choice((4096, 4096, 8192))
-    small = snapshots or random.random() < 0.5
-    settings = Settings(
+    settings = _settings(random, small=snapshots or random.random() < 0.5)
+    snapshot_log_bytes = settings.tail_bytes + int(segment_bytes * random.choice((1.2, 2.0, 3.0)))
+    return Plan(
+        seed=seed,
+        theme=theme,
+        nodes=random.choice((3, 5)) if theme == "elections" else random.choice((3, 3, 3, 5)),
+        settings=settings,
+        segment_bytes=segment_bytes,
+        snapshot_log_bytes=snapshot_log_bytes if snapshots else 1 << 30,
+        duration=random.uniform(10.0, 25.0),
+        clients=random.choice((2, 4, 6)),
+        keys=random.choice((1, 2, 3, 5)),
+        think_time=random.choice((0.02, 0.05, 0.2)),
+        value_bytes=random.choice((1, 20, 200)),
+        latency=random.choice((0.0005, 0.002, 0.01)),
+        disk_latency=random.choice((0.0005, 0.003, 0.02)),
+        rates=rates,
+        long_delays=random.choice((1.0, 2.0, 4.0)) if not theme else 1.0,
+        late_answers=random.random() < 0.5,
+        check_incarnation=random.random() < 0.6,
+        short_operations=random.random() < 0.3,
+        group=random.choice((0.0, 0.2, 0.7)),
+    )
+
+
+def _settings(random: Random, *, small: bool) -> Settings:
+    shortest = random.choice((0.4, 0.6, 0.8, 1.0))
+    return Settings(
         election_timeout=(shortest, 2 * shortest),
         heartbeat_interval=shortest / random.choice((4, 5, 8)),
         max_append_bytes=random.choice((200, 500, 2000, 1 << 20)),
@@ -91,26 +145,6 @@ def plan(seed: int) -> Plan:
         max_uncommitted_bytes=random.choice((2000, 8000, 1 << 20)),
         tail_bytes=random.choice((0, 300, 1000, 5000)) if small else 1 << 20,
         snapshot_chunk_bytes=random.choice((100, 300, 1000, 1 << 16)),
-    )
-    snapshot_log_bytes = settings.tail_bytes + int(segment_bytes * random.choice((1.2, 2.0, 3.0)))
-    return Plan(
-        seed=seed,
-        nodes=random.choice((3, 3, 3, 3, 5, 5)),
-        settings=settings,
-        segment_bytes=segment_bytes,
-        snapshot_log_bytes=snapshot_log_bytes if snapshots else 1 << 30,
-        duration=random.uniform(10.0, 25.0),
-        clients=random.choice((2, 3, 4, 6)),
-        keys=random.choice((1, 2, 3, 5)),
-        think_time=random.choice((0.05, 0.1, 0.3)),
-        value_bytes=random.choice((1, 20, 200)),
-        latency=random.choice((0.0005, 0.002, 0.01)),
-        disk_latency=random.choice((0.0005, 0.003, 0.02)),
-        rates=_rates(random),
-        late_answers=random.random() < 0.4,
-        check_incarnation=random.random() < 0.6,
-        short_operations=random.random() < 0.3,
-        group=random.choice((0.0, 0.2, 0.7)),
     )
 
 
@@ -121,11 +155,15 @@ def _rates(random: Random) -> dict[str, float]:
     for fault in FAULTS:
         if random.random() >= share:
             continue
-        if fault in {"drop", "duplicate"}:
+        if fault == "drop":
             rates[fault] = random.choice((0.01, 0.05, 0.15))
+        elif fault == "duplicate":
+            rates[fault] = random.choice((0.02, 0.1, 0.4))
         elif fault == "delay":
             rates[fault] = random.choice((0.02, 0.1, 0.3))
-        elif fault in {"bit rot", "write error", "clock rate"}:
+        elif fault == "leadership transfer":
+            rates[fault] = random.choice((0.3, 1.0, 5.0))
+        elif fault in {"bit rot", "write error"}:
             rates[fault] = random.uniform(8.0, 20.0)
         else:
             rates[fault] = random.uniform(1.0, 10.0)

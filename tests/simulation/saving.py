@@ -51,6 +51,7 @@ class Saver:
         self._stall_limit = process.settings.election_timeout[1]
         self._pending: list[Update] = []
         self._under_way: _Call | None = None
+        self._saving: list[Update] = []
         self._making_spare = False
         self.is_idle = True
         self.problem: str | None = None
@@ -60,6 +61,12 @@ class Saver:
         if self.is_idle:
             self.is_idle = False
             self._next()
+
+    def is_saving(self, index: int) -> bool:
+        """Is the entry there being saved, or waiting for it?"""
+        return any(
+            update.entries and update.entries[-1].index >= index for update in self._saving
+        )
 
     def _with_space(self, function: Callable[[], None], done: Done) -> None:
         """Call `function`, as often as it takes until there is space for it, then `done`."""
@@ -102,6 +109,7 @@ class Saver:
         while count < len(self._pending) and self._pending[count].snapshot_to_install is None:
             count += 1
         updates, self._pending = self._pending[:count], self._pending[count:]
+        self._saving = updates
         hard_state, entries = _combine(updates)
         snapshot = updates[0].snapshot_to_install
         if snapshot is None:
@@ -139,6 +147,7 @@ class Saver:
         self._with_space(save, then)
 
     def _saved(self, updates: list[Update]) -> None:
+        self._saving = []
         for update in updates:
             self._process.saved(update)
         self._next()

@@ -16,7 +16,6 @@ from raftd.raft.progress import Mode
 from raftd.raft.state import SnapshotMetadata
 from raftd.raft.update import EntriesWanted, SnapshotChunk
 from raftd.storage.disk import DiskFull, NotInLog
-from raftd.storage.errors import is_full
 from tests.simulation.shadow import Attempt
 
 if TYPE_CHECKING:
@@ -40,11 +39,8 @@ class Snapshots:
     def read_entries(self, wanted: EntriesWanted) -> None:
         """The read sees the log as it is now, or as it is when its time is over."""
         process = self._process
-        delay = process.world.plan.disk_latency * process.random.random()
-        if process.node.slow_disk:
-            delay += process.node.slow_disk * process.random.random()
         early = self._read(wanted) if process.random.random() < 0.5 else None
-        process.later(delay, self._entries_read, wanted, early)
+        process.later(self._a_moment(), self._entries_read, wanted, early)
 
     def _entries_read(self, wanted: EntriesWanted, early: list[Entry] | None) -> None:
         entries = self._read(wanted) if early is None else early
@@ -109,6 +105,8 @@ class Snapshots:
         compact_index = min(
             metadata.last_included_index, process.raft.server.log.tail_first_index - 1
         )
+        if metadata.last_included_index <= process.raft.server.snapshot.last_included_index:
+            process.world.count("own snapshot overtaken")
         process.raft.snapshot_taken(process.now(), metadata, compact_index)
         process.world.count("snapshot taken")
         process.world.say(
@@ -131,7 +129,8 @@ class Snapshots:
         self._taking = False
 
     def _a_moment(self) -> float:
-        return self._process.world.plan.disk_latency * self._process.random.random()
+        process = self._process
+        return (process.world.plan.disk_latency + process.node.slow_disk) * process.random.random()
 
     def _remove(self, path: Path) -> None:
         if self._process.files.size(path) is not None:
@@ -177,9 +176,8 @@ class Snapshots:
                 files.write_all(handle, request.data, request.offset)
                 files.close(handle)
                 received += len(request.data)
-            except OSError as error:
-                if not is_full(error):
-                    raise
+            except OSError:
+                pass  # the leader will send it again
         self._incoming[key] = path, received
         if request.done and received == request.size:
             handle = files.open(path)

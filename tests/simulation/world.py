@@ -65,10 +65,10 @@ class World:
         addresses = {name: f"tcp://{name}:1" for name in plan.names}
         self._initial = Configuration(plan.names, addresses=addresses)
         self.nodes = {name: Node(name, str(plan.seed), self._initial) for name in plan.names}
-        self.checker = Checker(dict(self.nodes))
+        self.faults: Counter[str] = Counter()
+        self.checker = Checker(dict(self.nodes), self.count)
         self.law = Law(self.checker)
         self.network = Network(self)
-        self.faults: Counter[str] = Counter()
         self.history: list[Operation] = []
         self.clients = [Client(self, number) for number in range(plan.clients)]
         self.nemesis = Nemesis(self)
@@ -290,7 +290,10 @@ class World:
 
     def exited(self, process: Process, why: str) -> None:
         """It says that its disk failed."""
-        if not {"fsync error", "write error"} & set(process.node.disk_faults.happened):
+        faults = process.node.disk_faults
+        if faults.full and faults.full_for_overwrites:
+            self.count("exit because of a full disk")
+        elif not {"fsync error", "write error"} & set(faults.happened):
             raise Violation("no exit without a fault", f"{process.name}: {why}")
         self.kill(process.node, power=self.random.random() < 0.2, what=f"exits: {why}")
 
@@ -325,15 +328,20 @@ class World:
         self.events.after(0.2 if self.healed else delay, self.start, node)
 
     def some_process(self, random: Random, last: str) -> Process | None:
-        """One that runs: for a client, mostly the one it asked last."""
-        process = self.nodes[last].process if last and random.random() < 0.6 else None
-        if process is not None and not process.node.excluded:
-            return process
+        """One that runs, for a client: mostly the one it asked last, at times one that leads
+        although another does."""
         up = [
             node.process
             for node in self.nodes.values()
             if node.process is not None and not node.excluded
         ]
+        leaders = [each for each in up if each.raft.server.role is Role.LEADER]
+        if len(leaders) > 1 and random.random() < 0.5:
+            return min(leaders, key=lambda each: each.raft.server.current_term)
+        if last and random.random() < 0.6:
+            for process in up:
+                if process.name == last:
+                    return process
         return random.choice(up) if up else None
 
 

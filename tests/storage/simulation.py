@@ -17,9 +17,9 @@ import copy
 import errno
 import itertools
 import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 from raftd.storage.files import Files
 
@@ -55,6 +55,13 @@ class Inode:
         self.durable = bytes(result)
         self.pending = []
 
+    def pieces(self) -> int:
+        """How many pieces of sectors are pending."""
+        return sum(
+            (offset + len(data) - 1) // SECTOR - offset // SECTOR + 1
+            for offset, data in self.pending
+        )
+
     def after_cut(self, keeps: Callable[[], bool]) -> bytes:
         """The bytes that are left if of each pending piece of a sector `keeps` decides.
 
@@ -76,7 +83,7 @@ class Inode:
 
 
 class SimulatedFiles(Files):
-    """See the top of this file. `before_change` is called before every call that changes something."""
+    """See the top of this file. `before_change` is called before each call that changes things."""
 
     def __init__(self, image: Image | None = None, *, boot: str = "boot-1", seed: int = 0) -> None:
         self.seen: dict[Path, Inode] = {}
@@ -87,7 +94,7 @@ class SimulatedFiles(Files):
         self.handles: dict[int, tuple[Path, Inode]] = {}
         self.next_handle = 3
         self.boot = boot
-        self.dice = random.Random(seed)
+        self.dice = Random(seed)
         self.capacity: int | None = None
         self.max_write: int | None = None
         self.interrupts = False
@@ -191,11 +198,11 @@ class SimulatedFiles(Files):
         self.handles[handle][1].locked_by = handle
         return handle
 
-    def random(self, size: int) -> bytes:
-        return self.dice.randbytes(size)
-
     def boot_id(self) -> str:
         return self.boot
+
+    def random(self, size: int) -> bytes:
+        return self.dice.randbytes(size)
 
     def used(self) -> int:
         return sum(len(inode.content) for inode in self.seen.values())
@@ -205,6 +212,11 @@ class SimulatedFiles(Files):
         handle = self.create(path)
         self.write_all(handle, content, 0)
         self.close(handle)
+
+    @property
+    def has_unsynced(self) -> bool:
+        """Would a power cut lose anything?"""
+        return bool(self.pending_names) or any(inode.pending for inode in self.seen.values())
 
     def image(self) -> Image:
         """Everything that is seen now."""
@@ -225,23 +237,24 @@ class SimulatedFiles(Files):
         twin.before_change = None
         return twin
 
-    def power_cuts(self, dice: random.Random, torn: int = 8) -> Iterator[Image]:
+    def power_cuts(self, dice: Random, torn: int = 6) -> Iterator[Image]:
         """What may be on disk if the power goes now.
 
         With `torn` random choices of sectors, and with so many of them alone lost, or left."""
         for names in self._names_left():
             yield _image(names, lambda: False)
-            if not any(inode.pending for inode in names.values()):
-                continue
-            yield _image(names, lambda: True)
-            for number in range(torn):
+            pieces = sum(inode.pieces() for _, inode in names)
+            if pieces:
+                yield _image(names, lambda: True)
+            for number in range(min(torn, pieces) if pieces > 1 else 0):
                 chance = dice.random()
                 yield _image(names, lambda chance=chance: dice.random() < chance)  # type: ignore[misc]
                 for lost in (True, False):
                     numbers = itertools.count()
                     yield _image(names, lambda n=numbers, x=number, y=lost: (next(n) == x) != y)  # type: ignore[misc]
 
-    def _names_left(self) -> Iterator[dict[Path, Inode]]:
+    def _names_left(self) -> Iterator[list[tuple[Path, Inode]]]:
+        """The names that a power cut may leave, parents first, none without its parent."""
         changes = [changes for _, changes in self.pending_names]
         subsets = [changes[:count] for count in range(len(changes) + 1)]
         subsets += [[change] for change in changes[1:]]
@@ -249,7 +262,8 @@ class SimulatedFiles(Files):
             names = dict(self.durable_names)
             for change in subset:
                 _apply(names, change)
-            yield names
+            ordered = sorted(names.items(), key=_by_name)
+            yield [(p, inode) for p, inode in ordered if p == ROOT or p.parent in names]
 
     def _change(self, call: str) -> None:
         if self.before_change is not None:
@@ -302,13 +316,19 @@ def _apply(names: dict[Path, Inode], changes: tuple[tuple[Path, Inode | None], .
             names[path] = inode
 
 
-def _image(names: dict[Path, Inode], keeps: Callable[[], bool]) -> Image:
-    image: Image = {}
-    for path in sorted(names):
-        inode = names[path]
-        if path == ROOT or path.parent in image:
-            image[path] = None if inode.directory else inode.after_cut(keeps)
-    return image
+def _image(names: list[tuple[Path, Inode]], keeps: Callable[[], bool]) -> Image:
+    return {
+        path: None
+        if inode.directory
+        else inode.after_cut(keeps)
+        if inode.pending
+        else inode.durable
+        for path, inode in names
+    }
+
+
+def _by_name(item: tuple[Path, Inode]) -> str:
+    return str(item[0])
 
 
 def _error(number: int, path: Path | None) -> OSError:

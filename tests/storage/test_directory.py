@@ -229,7 +229,7 @@ def test_a_start_on_a_full_disk_changes_nothing_and_a_later_one_works() -> None:
 
 def test_what_the_system_refuses_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StorageFailed, match="cannot open .*file"):
+    with pytest.raises(StorageFailed, match=r"cannot open .*file"):
         open_disk(path=tmp_path / "file")
     files = SimulatedFiles()
     files.failing_syncs = 1

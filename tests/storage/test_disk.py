@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,7 @@ def everything(files: SimulatedFiles, disk: Disk) -> list[Callable[[], object]]:
         lambda: disk.save(HardState(2), []),
         lambda: disk.save(None, [entry(4)]),
         lambda: disk.read(1, 1, 100),
-        lambda: disk.prepare_spare(),
+        disk.prepare_spare,
         lambda: disk.adopt_snapshot(path, metadata(1)),
         lambda: disk.install_snapshot(path, metadata(9)),
         lambda: disk.read_snapshot(0, 1),
@@ -171,26 +172,52 @@ def test_a_full_disk_in_the_middle_of_a_frame(taken: int) -> None:
     assert open_disk(files.killed()).last_index == 4
 
 
-def test_a_repair_that_fails_is_final() -> None:
-    """The partial frame cannot be taken back: StorageFailed, not DiskFull."""
+class Full(SimulatedFiles):
+    """From `full` on, `room` bytes are taken, of overwriting too, and then no more."""
 
-    class Full(SimulatedFiles):
-        full = False
-        room = 600
+    full = False
+    room = 600
+    number = errno.ENOSPC
 
-        def pwrite(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
-            if self.full and not self.room:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            if self.full:
-                data, self.room = bytes(data[: self.room]), 0
-            return super().pwrite(handle, data, offset)
+    def pwrite(self, handle: int, data: bytes | bytearray | memoryview, offset: int) -> int:
+        if self.full and not self.room:
+            raise OSError(self.number, os.strerror(self.number))
+        if self.full:
+            taken = min(self.room, len(data))
+            data, self.room = bytes(data[:taken]), self.room - taken
+        return super().pwrite(handle, data, offset)
 
+
+@pytest.mark.parametrize("taken_back", range(0, 640, 7))
+def test_a_frame_that_can_be_taken_back_only_in_part(taken_back: int) -> None:
+    """Overwriting takes space on some file systems: DiskFull at every byte of the repair, a crash
+    then is a torn write, and with space all goes on."""
     files = Full()
     disk = open_disk(files)
     disk.save(HardState(1, "a"), entries(1, 3))
     files.full = True
-    with pytest.raises(StorageFailed):
+    with pytest.raises(DiskFull):
         disk.save(None, entries(4, 8, 1, 190))
+    files.room = taken_back
+    with pytest.raises(DiskFull):
+        disk.save(None, [entry(4)])
+    files.full = False
+    assert open_disk(files.killed()).last_index == 3
+    disk.save(None, [entry(4)])
+    assert open_disk(files.killed()).last_index == 4
+
+
+def test_a_repair_that_fails_is_final() -> None:
+    """The partial frame cannot be taken back: StorageFailed, not DiskFull."""
+    files = Full()
+    disk = open_disk(files)
+    disk.save(HardState(1, "a"), entries(1, 3))
+    files.full = True
+    with pytest.raises(DiskFull):
+        disk.save(None, entries(4, 8, 1, 190))
+    files.number = errno.EIO
+    with pytest.raises(StorageFailed):
+        disk.save(None, [entry(4)])
     files.full = False
     with pytest.raises(StorageFailed):
         disk.save(None, [entry(4)])

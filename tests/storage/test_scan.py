@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -178,9 +179,7 @@ def test_no_length_is_believed() -> None:
 
 def test_random_bytes_are_damage_or_a_torn_write_never_an_exception() -> None:
     """pitfall 77"""
-    import random
-
-    dice = random.Random(1)
+    dice = Random(1)
     for _ in range(300):
         content = Content().frame(10)
         start = dice.randrange(SECTOR, SIZE - 100)

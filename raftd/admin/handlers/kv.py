@@ -56,7 +56,7 @@ class KV:
             raise invalid("expected_revision")
         command = commands.CompareAndSet(
             key=from_base64("key", key),
-            expected_revision=0 if absent else expected_revision,
+            expected_revision=expected_revision,
             expected_value=_optional("expected_value", expected_value),
             value=_optional("value", value),
         )
