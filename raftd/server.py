@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import random
+import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -39,6 +40,8 @@ from raftd.transport.transport import AddressInUse, CannotListen, Transport
 log = logging.getLogger("raftd.server")
 
 RECEIVERS_PER_PEER = 16
+RESERVED_FILES = 1024
+"""For everything but clients of the socket: peers, the log, the state machine."""
 MESSAGE_OVERHEAD_BYTES = 64 << 10
 """More than anything in a message besides its entries, commands or chunk."""
 
@@ -73,18 +76,28 @@ def run(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT."""
     clean = False
     try:
+        _allow_files(config.limits.connections + RESERVED_FILES)
         disk = _open_disk(config)
         try:
             with closing(_open_store(disk, config)) as store:
                 trio.run(_run, config, disk, store)
             clean = True
         finally:
-            disk.close(clean=clean)
+            _close_disk(disk, clean=clean)
     except KeyboardInterrupt:
         log.info("stopped while starting")
     except Exception as error:
         return _explain(error)
     return ExitStatus.OK
+
+
+def _allow_files(count: int) -> None:
+    """Raise the soft limit on open files to `count`, as far as the hard one allows (getrlimit(2)):
+    many systems start with 1024, which is less than the socket may have connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _open_disk(config: Config) -> Disk:
@@ -101,6 +114,13 @@ def _open_disk(config: Config) -> Disk:
     for note in disk.notes:
         logging.getLogger("raftd.storage").log(level, "%s", note)
     return disk
+
+
+def _close_disk(disk: Disk, *, clean: bool) -> None:
+    try:
+        disk.close(clean=clean)
+    except DiskFull as error:
+        log.warning("stopped, but no space to note that it was in order: %s", error)
 
 
 def _open_store(disk: Disk, config: Config) -> KeyValueStore:

@@ -283,6 +283,8 @@ class Disk:
                 self._directory.close()
 
     def _say_closed(self) -> None:
+        """Only once no broken frame is left: behind this word, a torn tail is damage."""
+        self._wal.settle()
         closed = Closed(self._wal.last_index, self._hard_state.value)
         document = self._document
         self._directory.store(

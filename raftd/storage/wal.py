@@ -209,6 +209,11 @@ class Wal:
         """Make the next segment ahead, so that no save has to wait for it. DiskFull."""
         self._supply.prepare_spare()
 
+    def settle(self) -> None:
+        """Take back what a full disk has left of a frame, before the log is called closed.
+        DiskFull."""
+        self._erase_unfinished()
+
     def close(self) -> None:
         self._files.close(self._handle)
 
