@@ -14,11 +14,12 @@ of the valid slot with the higher sequence. When neither is valid the file is da
 means term 0, because an empty vote would let this node vote twice.
 
 A save writes the slot that does not hold the newest durable state, then fdatasync: this is the
-moment it counts. Then the same state is written into the other slot, not synced. What each crash
-leaves: before the fdatasync ends, the slot being written is old, new or torn, and the other one
-holds the acknowledged state; behind it, the other way round. The copy is there for a bit that
-flips later: one damaged slot never takes the state back. The slots lie 4096 bytes apart, so that
-no write touches the physical sector, or the page in memory, of the slot that counts.
+moment it counts. Then the same state is written into the other slot and synced, too. What each
+crash leaves: before the first fdatasync ends, the slot being written is old, new or torn, and the
+other one holds the acknowledged state; behind it, the other way round. The copy is there for a bit
+that flips later: once a save has returned, one damaged slot does not take the state back. The slots
+lie 4096 bytes apart, so that no write touches the physical sector, or the page in memory, of the
+slot that counts.
 
 At every start both slots are written anew and synced: what a killed process wrote and never synced
 is read from the system's cache as if it were durable, and must be so before it is relied on.
@@ -133,6 +134,7 @@ class HardStateFile:
         except OSError as error:
             if not is_full(error):
                 raise
+        self._files.fdatasync(self._handle)
 
     def _read(self, offset: int) -> tuple[int, HardState] | None:
         slot = self._files.read_all(self._handle, SECTOR, offset)

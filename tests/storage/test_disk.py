@@ -207,6 +207,27 @@ def test_a_frame_that_can_be_taken_back_only_in_part(taken_back: int) -> None:
     assert open_disk(files.killed()).last_index == 4
 
 
+@pytest.mark.parametrize("still_full", [False, True])
+def test_a_clean_end_takes_a_partial_frame_back_first(still_full: bool) -> None:
+    """Called closed with a torn tail, the directory would never open again (pitfall 67)."""
+    files = Full()
+    disk = open_disk(files)
+    disk.save(HardState(1, "a"), entries(1, 3))
+    files.full = True
+    with pytest.raises(DiskFull):
+        disk.save(None, entries(4, 8, 1, 190))
+    files.full = still_full
+    if still_full:
+        with pytest.raises(DiskFull):
+            disk.close()
+    else:
+        disk.close()
+    files.full = False
+    again = open_disk(files.killed())
+    assert again.last_index == 3
+    assert again.was_clean == (not still_full)
+
+
 def test_a_repair_that_fails_is_final() -> None:
     """The partial frame cannot be taken back: StorageFailed, not DiskFull."""
     files = Full()

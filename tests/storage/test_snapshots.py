@@ -165,6 +165,7 @@ def test_a_full_disk_leaves_the_old_one() -> None:
                 full += 1
                 files.capacity = None
                 assert view(open_disk(files.killed())) == before
+                assert files.size(DATA / "wal" / "new.tmp") is None
                 if files.size(path) is not None:
                     files.unlink(path)
                 continue

@@ -40,9 +40,9 @@ def test_one_write_and_one_sync_for_a_batch() -> None:
     assert [call.split()[0] for call in files.calls] == ["write", "sync"]
     files.calls.clear()
     disk.save(HardState(2), entries(11, 12, 2))
-    names = ["write hard-state", "sync hard-state", "write hard-state"]
-    assert files.calls[:3] == names, "the hard state first"
-    assert [call.split()[0] for call in files.calls[3:]] == ["write", "sync"]
+    names = ["write hard-state", "sync hard-state"] * 2
+    assert files.calls[:4] == names, "the hard state first"
+    assert [call.split()[0] for call in files.calls[4:]] == ["write", "sync"]
     files.calls.clear()
     disk.save(None, [])
     assert files.calls == []
