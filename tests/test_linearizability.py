@@ -205,10 +205,7 @@ def brute_force(operations: Sequence[Operation]) -> bool:
     """Is there a legal order for every key? Tries all of them."""
     keys = {each.key for each in operations}
     return all(
-        any(
-            _legal(order)
-            for order in _orders([each for each in operations if each.key == key])
-        )
+        any(_legal(order) for order in _orders([each for each in operations if each.key == key]))
         for key in keys
     )
 
@@ -244,7 +241,7 @@ def _legal(order: list[Operation]) -> bool:
                     return False
             case "cas", "unknown":
                 value = each.value if value == each.expected else value
-            case ("put" | "delete"), _:
+            case (("put" | "delete"), _):
                 value = each.value
     return True
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from raftd.raft.messages import Message
 from raftd.raft.state import Role
-from tests.raft.network import Network, Packet
+from tests.raft.network import Network
+from tests.raft.packet import Packet
 
 THREE = ("n1", "n2", "n3")
 FIVE = ("n1", "n2", "n3", "n4", "n5")

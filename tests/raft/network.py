@@ -10,9 +10,9 @@ last copy of either is gone, by `Raft.unanswered`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -25,34 +25,12 @@ from raftd.raft.update import Note, Outgoing
 from tests.raft.durability_law import is_request
 from tests.raft.durable import Durable
 from tests.raft.node import Node
+from tests.raft.packet import Call, Packet
 
 M = TypeVar("M", bound=Message)
 
 LIFE = 10**9
 """What separates the request ids of two lives of one node, where its peers see them."""
-
-
-class Call(NamedTuple):
-    """A request: who asked whom, and under which id (made unique over the asker's lives)."""
-
-    sender: str
-    to: str
-    id: int
-
-
-class Packet:
-    """One copy of a message under way; `call` is the request that it is, or that it answers."""
-
-    __slots__ = ("call", "message", "sender", "to")
-
-    def __init__(self, sender: str, to: str, message: Message, call: Call) -> None:
-        self.sender = sender
-        self.to = to
-        self.message = message
-        self.call = call
-
-    def __repr__(self) -> str:
-        return f"{self.sender}->{self.to} {self.message}"
 
 
 class Network:
@@ -218,11 +196,24 @@ class Network:
 
     def deliver_all(self, only: Callable[[Packet], bool] = lambda packet: True) -> None:
         """Until nothing that `only` lets through is under way."""
-        for _ in range(10_000):
+        for packet in self.packets(only):
+            self.deliver(packet)
+
+    def deliver_until(self, condition: Callable[[], bool]) -> None:
+        """One by one; it has to come true before nothing is left."""
+        for packet in self.packets():
+            if condition():
+                return
+            self.deliver(packet)
+        assert condition(), "nothing is under way any more, and it has not come true"
+
+    def packets(self, only: Callable[[Packet], bool] = lambda packet: True) -> Iterator[Packet]:
+        """The oldest that `only` lets through, again and again, until there is none."""
+        for _ in range(5_000):
             packet = next(filter(only, self.wire), None)
             if packet is None:
                 return
-            self.deliver(packet)
+            yield packet
         raise AssertionError(f"the nodes do not stop talking: {self.wire[:4]}")
 
     def lose_all(self, only: Callable[[Packet], bool] = lambda packet: True) -> None:

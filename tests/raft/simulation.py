@@ -1,6 +1,6 @@
 """A cluster that everything happens to, decided by one seed: the same seed, the same run.
 
-    python -m tests.raft.simulation FIRST LAST     runs those seeds and prints the ones that fail
+    python -m tests.raft.simulation FIRST LAST [STEPS]     runs those seeds, prints what fails
 
 Faults: messages lost, doubled, reordered, given up and late; one-way cuts and partitions; crashes
 that lose what was not saved, or half of it; state machines built again; slow disks. What clients

@@ -36,7 +36,8 @@ from raftd.raft.configuration import Configuration
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
 from raftd.raft.raft import Busy, NotLeader, TransferRefused
 from raftd.raft.state import Settings
-from tests.raft.network import Network, Packet
+from tests.raft.network import Network
+from tests.raft.packet import Packet
 
 
 class Story:

@@ -163,8 +163,8 @@ def test_entries_read_for_an_earlier_leadership_are_not_sent() -> None:
     node = network["n1"]
     node.held.add("read")
     network.elect("n1")
-    while not node.wanted:
-        network.heartbeat("n1")
+    network.heartbeat("n1")
+    network.heartbeat("n1")
     wanted = node.wanted[0]
     stale = node.durable.read(wanted.first_index, 50)
     node.wanted.clear()

@@ -14,7 +14,8 @@ from raftd.raft.progress import Mode
 from raftd.raft.state import Role, Settings
 from tests.raft import rpcs
 from tests.raft.lone import THREE, in_role
-from tests.raft.network import Network, Packet
+from tests.raft.network import Network
+from tests.raft.packet import Packet
 
 MEMBERS = Configuration(THREE)
 
@@ -95,11 +96,11 @@ def test_a_snapshot_goes_in_chunks_in_order() -> None:
     network.sleep(0.1)
     network.tick("n1")
     offsets = []
-    while packets := [packet for packet in network.wire if "n3" in {packet.sender, packet.to}]:
+    for packet in network.packets(lambda packet: "n3" in {packet.sender, packet.to}):
         chunks = network.sent(InstallSnapshotRequest)
         assert len(chunks) <= 1
         offsets += [chunk.offset for chunk in chunks]
-        network.deliver(packets[0])
+        network.deliver(packet)
     size = network["n1"].durable.snapshot.size
     assert list(dict.fromkeys(offsets)) == list(range(0, size, 100))
     assert network["n3"].durable.data == network["n1"].durable.data
@@ -145,8 +146,7 @@ def test_after_the_snapshot_comes_the_log(answers_lost: int) -> None:
     for _ in range(6):
         network.sleep(0.1)
         network.tick("n1")
-        while network.wire:
-            packet = network.wire[0]
+        for packet in network.packets():
             if answers_lost and getattr(packet.message, "installed", False):
                 answers_lost -= 1
                 network.lose(packet)
@@ -165,8 +165,9 @@ def test_a_newer_snapshot_replaces_one_that_is_on_its_way() -> None:
     network = behind()
     network.sleep(0.1)
     network.tick("n1")
-    while not any(chunk.offset >= 300 for chunk in network.sent(InstallSnapshotRequest)):
-        network.deliver(network.wire[0])
+    network.deliver_until(
+        lambda: any(chunk.offset >= 300 for chunk in network.sent(InstallSnapshotRequest))
+    )
     network.propose("n1", b"x" * 50)
     network.deliver_all(only=lambda packet: "n3" not in {packet.sender, packet.to})
     network.take_snapshot("n1")
@@ -182,8 +183,7 @@ def test_a_snapshot_with_a_wrong_checksum_is_not_installed() -> None:
     network.sleep(0.1)
     network.tick("n1")
     node = network["n3"]
-    while not node.partial:
-        network.deliver(network.wire[0])
+    network.deliver_until(lambda: bool(node.partial))
     (key,) = node.partial
     node.partial[key] = b"!" + node.partial[key][1:]
     network.deliver_all()
@@ -227,8 +227,8 @@ def test_an_answer_about_another_snapshot_moves_nothing() -> None:
     network = behind()
     network.sleep(0.1)
     network.tick("n1")
-    while not (chunks := network.sent(InstallSnapshotRequest)):
-        network.deliver(network.wire[0])
+    network.deliver_until(lambda: bool(network.sent(InstallSnapshotRequest)))
+    chunks = network.sent(InstallSnapshotRequest)
     network.inject("n3", "n1", InstallSnapshotResponse(1, 5, 700, chunks[0].request_id))
     assert network["n1"].server.progress["n3"].snapshot_offset == 0
 

@@ -61,6 +61,7 @@ def test_a_snapshot_of_what_is_committed_changes_nothing(covered: int) -> None:
     node = network["n1"]
     assert (node.server.log.first_index, node.server.log.last_index) == (1, 5)
     assert (node.commit_index, node.server.snapshot.last_included_index) == (3, 0)
+    assert not any(update.snapshot_chunks for update in node.updates), "nor is it written"
 
 
 def test_a_snapshot_restarts_the_election_timeout() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
@@ -84,8 +86,10 @@ def figure_8() -> Network:
     network.tick("n1")
     network.deliver_all(only=lambda p: isinstance(p.message, VOTES))
     for peer in ("n2", "n3"):
-        while network["n1"].server.progress[peer].match_index < 2:
-            network.deliver(next(p for p in network.wire if {p.sender, p.to} == {"n1", peer}))
+        # the no-op, its refusal, entry 2, and that it is there
+        for packet in islice(network.packets(lambda p: {p.sender, p.to} == {"n1", peer}), 4):  # noqa: B023
+            network.deliver(packet)
+        assert network["n1"].server.progress[peer].match_index == 2
     network.lose_all()
     for name in ("n1", "n2", "n3"):
         assert network[name].durable.last_index == (3 if name == "n1" else 2)

@@ -10,7 +10,8 @@ from raftd.raft.raft import NotLeader
 from raftd.raft.state import Role
 from tests.raft import rpcs
 from tests.raft.lone import FIVE, THREE
-from tests.raft.network import Network, Packet
+from tests.raft.network import Network
+from tests.raft.packet import Packet
 
 
 def leading(members: tuple[str, ...] = THREE) -> Network:
@@ -78,8 +79,7 @@ def test_a_read_before_the_no_op_is_committed_waits_for_it() -> None:
     network = Network(THREE, logs={name: [1, 1] for name in THREE})
     network.sleep(2)
     network.tick("n1")
-    while network.leaders != ["n1"]:
-        network.deliver(network.wire[0])
+    network.deliver_until(lambda: network.leaders == ["n1"])
     ticket = network.read("n1")
     network.deliver_all(only=lambda packet: not _carries_entries(packet))
     assert network["n1"].commit_index == 0

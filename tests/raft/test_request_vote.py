@@ -48,6 +48,16 @@ def test_a_pre_vote_binds_nobody() -> None:
     assert not any(update.needs_save for update in network["n1"].updates)
 
 
+def test_a_pre_vote_for_a_term_that_has_begun_is_refused() -> None:
+    """Thesis 9.6: nobody would grant a vote in it any more for certain; the answer tells the term,
+    so that the next question is about a later one."""
+    network = in_role(Role.FOLLOWER, log=[3])
+    for term in (2, 3):
+        message = answer(network, rpcs.vote(term, 9, 9, pre_vote=True))
+        assert message == RequestVoteResponse(3, False, message.request_id, pre_vote=True)
+    assert granted(network, rpcs.vote(4, 9, 9, pre_vote=True))
+
+
 def test_a_pre_vote_restarts_no_election_timeout() -> None:
     network = Network(THREE)
     deadline = network["n1"].deadline

@@ -7,6 +7,6 @@
 What is real: the algorithm (raftd.raft) and the storage (raftd.storage) down to its `Files`, below
 which lies a simulated drive. What stands in for the rest does what raftd.driver does, in the same
 order: `process` the driver, `saving` the saver, `applying` the applier and the snapshots, `serving`
-reads and writes, `network` the transport. `world` owns the cluster and its time, `nemesis` breaks it,
-`clients` use it, `checker` looks at every step. See `plan` for what a seed decides.
+reads and writes, `network` the transport. `world` owns the cluster and its time, `nemesis` breaks
+it, `clients` use it, `checker` looks at every step. See `plan` for what a seed decides.
 """

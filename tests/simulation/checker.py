@@ -7,8 +7,8 @@ updates, messages and disks), and those that clients live by:
     elected by a majority  a leader has the votes of one
     leader append-only     a leader never takes back an entry of its log
     log matching           entries of one index and term are the same, and so is what precedes them
-    commit rule            a leader commits by an entry of its own term (5.4.2) that a majority has on
-                           disk, and nobody but a leader commits first
+    commit rule            a leader commits by an entry of its own term (5.4.2) that a majority has
+                           on disk, and nobody but a leader commits first
     leader completeness    a new leader has everything that was committed in earlier terms
     state machine safety   nobody takes other entries for committed, or applies other ones, in
                            another order, or with other results
@@ -122,7 +122,9 @@ class Checker:
                 f" {log.configurations[-1][0]}, is {log.configuration}",
             )
         if term < seen.term:
-            raise Violation("monotonic state", f"{process.name} went from term {seen.term} to {term}")
+            raise Violation(
+                "monotonic state", f"{process.name} went from term {seen.term} to {term}"
+            )
         if leads and seen.leading != term:
             self._new_leader(process, term)
         seen.leading = term if leads else 0

@@ -28,7 +28,7 @@ class Events:
     def at(self, time: float, action: Action, *args: Any) -> None:
         """At that time, or now if it has passed."""
         self._count += 1
-        heappush(self._queue, (time if time > self.now else self.now, self._count, action, args))
+        heappush(self._queue, (max(self.now, time), self._count, action, args))
 
     def run_until(self, end: float) -> None:
         """Everything that is due up to `end`."""

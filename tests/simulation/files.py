@@ -96,9 +96,7 @@ class SimulatedFiles(Files):
             faults.failing_writes -= 1
             faults.happened.append("write error")
             raise OSError(errno.EIO, "Input/output error")
-        if faults.full and (
-            faults.full_for_overwrites or offset + len(data) > len(inode.cache)
-        ):
+        if faults.full and (faults.full_for_overwrites or offset + len(data) > len(inode.cache)):
             fits = 0 if faults.full_for_overwrites else max(0, len(inode.cache) - offset)
             fits += self._random.choice((0, 0, self._random.randrange(len(data) + 1)))
             if 0 < fits < len(data) and self._random.random() < 0.5:

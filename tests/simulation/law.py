@@ -2,7 +2,8 @@
 
 Paper 5.1 and Figure 2: persistent state is "updated on stable storage before responding to RPCs".
 The one exception is a leader's AppendEntries, whose entries may leave while they are written
-(thesis 10.2.1); its term must be durable. Votes are counted here, too: one in a term, over all lives.
+(thesis 10.2.1); its term must be durable. Votes are counted here, too: one in a term, over all
+lives.
 """
 
 from __future__ import annotations

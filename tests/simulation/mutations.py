@@ -118,7 +118,5 @@ def main(only: str | None) -> int:
             print(f"{bug.name:36} {bug.limit:5} {'':5}  NOT CAUGHT: {bug.text}", flush=True)
         else:
             result = caught.result
-            print(
-                f"{bug.name:36} {caught.tried:5} {result.seed:5}  {result.property}", flush=True
-            )
+            print(f"{bug.name:36} {caught.tried:5} {result.seed:5}  {result.property}", flush=True)
     return 1 if missed else 0

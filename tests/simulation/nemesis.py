@@ -24,6 +24,7 @@ class Nemesis:
             "one-way cut": self._one_way_cut,
             "partition": self._partition,
             "isolation": self._isolation,
+            "old leader": self._old_leader,
             "pause": self._pause,
             "kill": self._kill,
             "power loss": self._power_loss,
@@ -43,7 +44,9 @@ class Nemesis:
         for kind, action in self._kinds.items():
             rate = self._world.plan.rates.get(kind)
             if rate is not None:
-                self._world.events.after(self._random.expovariate(1.0 / rate), self._act, action, rate)
+                self._world.events.after(
+                    self._random.expovariate(1.0 / rate), self._act, action, rate
+                )
 
     def _act(self, action: Callable[[], None], rate: float) -> None:
         if self._world.healed:
@@ -55,20 +58,25 @@ class Nemesis:
         """From a fraction of an election timeout to several."""
         return self._timeout * self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random()
 
-    def _victim(self) -> Node:
-        """Often the leader: that is where it hurts."""
-        nodes = list(self._world.nodes.values())
+    def _leader(self) -> Node | None:
+        """The one of the newest term."""
         leading = [
             (node.process.raft.server.current_term, node.name)
-            for node in nodes
+            for node in self._world.nodes.values()
             if node.process is not None and node.process.raft.server.role is Role.LEADER
         ]
-        if leading and self._random.random() < 0.5:
-            return self._world.nodes[max(leading)[1]]
-        return self._random.choice(nodes)
+        return self._world.nodes[max(leading)[1]] if leading else None
 
-    def _later(self, action: Callable[[], None]) -> None:
-        self._world.events.after(self._a_while(), self._mend, action)
+    def _victim(self) -> Node:
+        """Often the leader: that is where it hurts."""
+        leader = self._leader()
+        if leader is not None and self._random.random() < 0.5:
+            return leader
+        return self._random.choice(list(self._world.nodes.values()))
+
+    def _later(self, action: Callable[[], None], seconds: float | None = None) -> None:
+        delay = self._a_while() if seconds is None else seconds
+        self._world.events.after(delay, self._mend, action)
 
     def _mend(self, action: Callable[[], None]) -> None:
         if not self._world.healed:
@@ -76,17 +84,22 @@ class Nemesis:
 
     # ---- the network
 
-    def _cut(self, kind: str, pairs: list[tuple[str, str]]) -> None:
+    def _cut(
+        self, kind: str, pairs: list[tuple[str, str]], seconds: float | None = None
+    ) -> None:
+        """Mostly it takes the place of the cut before: with several a cluster does nothing."""
         world = self._world
         world.count(kind)
         world.say(f"{kind}: {', '.join(f'{one} to {other}' for one, other in pairs)}")
+        if self._random.random() < 0.8:
+            world.network.cut.clear()
         world.network.cut.update(pairs)
 
         def heal() -> None:
             world.network.cut.difference_update(pairs)
             world.say(f"{kind} of {pairs[0][0]} to {pairs[0][1]} ends")
 
-        self._later(heal)
+        self._later(heal, seconds)
 
     def _one_way_cut(self) -> None:
         victim = self._victim().name
@@ -107,8 +120,21 @@ class Nemesis:
         victim = self._victim().name
         others = [name for name in self._world.plan.names if name != victim]
         self._split([victim], others, "isolation")
-        if "clock rate" in self._world.plan.rates and self._random.random() < 0.4:
-            self._run_clock(self._world.nodes[victim], 0.5)  # a leader that does not notice
+
+    def _old_leader(self) -> None:
+        """Nobody hears the leader any more, and its clock is so slow that it leads on for long,
+        while its clients still ask it, and others elect another one."""
+        leader = self._leader()
+        if leader is None:
+            return
+        others = [name for name in self._world.plan.names if name != leader.name]
+        pairs = [(other, leader.name) for other in others]
+        if self._random.random() < 0.7:
+            pairs += [(one, other) for other, one in pairs]
+        self._run_clock(leader, 0.5)
+        seconds = self._timeout * self._random.uniform(1.5, 3.0)
+        self._cut("old leader", pairs, seconds)
+        self._later(lambda: self._run_clock(leader, 1.0), seconds)
 
     def _split(self, one: list[str], other: list[str], kind: str) -> None:
         pairs = [(a, b) for a in one for b in other]
@@ -190,7 +216,7 @@ class Nemesis:
         if faults.full:
             return
         faults.full = True
-        faults.full_for_overwrites = self._random.random() < 0.0
+        faults.full_for_overwrites = self._random.random() < 0.3
         self._world.say(f"the disk of {node.name} is full")
 
         def free() -> None:

@@ -1,4 +1,4 @@
-"""What a seed decides before anything happens: the cluster, its settings, and which faults it meets.
+"""What a seed decides before anything happens: the cluster, its settings, and its faults.
 
 Each seed has only some of the faults, at rates of its own (swarm testing: Groce et al. 2012): a run
 with all of them at once never gets far enough into any.
@@ -19,6 +19,7 @@ FAULTS = (
     "one-way cut",
     "partition",
     "isolation",
+    "old leader",
     "pause",
     "kill",
     "power loss",
@@ -83,14 +84,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 THEMES: dict[str, dict[str, float]] = {
     "": {},
-    "snapshots": {"delay": 0.3, "isolation": 2.0, "pause": 3.0, "slow disk": 3.0},
+    "snapshots": {"delay": 0.2, "isolation": 4.0, "pause": 4.0, "slow disk": 4.0},
     "elections": {
-        "leadership transfer": 0.3,
-        "isolation": 2.0,
-        "delay": 0.3,
+        "leadership transfer": 0.5,
+        "isolation": 4.0,
+        "delay": 0.2,
         "duplicate": 0.4,
-        "drop": 0.05,
-        "clock rate": 3.0,
+        "drop": 0.03,
     },
     "disks": {
         "slow disk": 1.5,
@@ -99,7 +99,7 @@ THEMES: dict[str, dict[str, float]] = {
         "fsync error": 5.0,
         "leadership transfer": 1.0,
     },
-    "partitions": {"isolation": 1.5, "one-way cut": 2.0, "partition": 3.0, "clock rate": 2.0},
+    "partitions": {"old leader": 4.0, "isolation": 5.0, "one-way cut": 8.0, "partition": 8.0},
 }
 """What half of the seeds are about, on top of what else they have: rare things need company."""
 

@@ -310,4 +310,3 @@ class Process:
 
     def _encode(self, index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
         return record.encode(index, term, entry_type, payload, int(self.world.events.now * 1000))
-

@@ -64,9 +64,7 @@ class Saver:
 
     def is_saving(self, index: int) -> bool:
         """Is the entry there being saved, or waiting for it?"""
-        return any(
-            update.entries and update.entries[-1].index >= index for update in self._saving
-        )
+        return any(update.entries and update.entries[-1].index >= index for update in self._saving)
 
     def _with_space(self, function: Callable[[], None], done: Done) -> None:
         """Call `function`, as often as it takes until there is space for it, then `done`."""
@@ -122,14 +120,13 @@ class Saver:
         def written() -> None:
             snapshots = self._process.snapshots
             self._with_space(
-                lambda: snapshots.install(snapshot), lambda: snapshots.installed(snapshot, installed)
+                lambda: snapshots.install(snapshot),
+                lambda: snapshots.installed(snapshot, installed),
             )
 
         self._write(hard_state, [], written)
 
-    def _write(
-        self, hard_state: HardState | None, entries: Sequence[Entry], then: Done
-    ) -> None:
+    def _write(self, hard_state: HardState | None, entries: Sequence[Entry], then: Done) -> None:
         if hard_state is None and not entries:
             then()
             return

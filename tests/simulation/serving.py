@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from raftd.raft.configuration import Configuration, encode
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.raft import Busy, NotLeader, TransferRefused
-from raftd.raft.configuration import Configuration, encode
 from raftd.raft.state import Role
 from raftd.raft.update import ReadReady
 from raftd.state_machine import Command, encode_command

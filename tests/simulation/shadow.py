@@ -145,6 +145,8 @@ def terms_of(recovered: Recovered) -> list[int]:
     first = recovered.snapshot.last_included_index + 1
     terms: list[int] = []
     runs = list(recovered.term_runs)
-    for (start, term), (end, _) in zip(runs, [*runs[1:], (recovered.last_index + 1, 0)]):
+    for (start, term), (end, _) in zip(
+        runs, [*runs[1:], (recovered.last_index + 1, 0)], strict=True
+    ):
         terms += [term] * (end - max(first, start))
     return terms

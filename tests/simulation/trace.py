@@ -6,7 +6,7 @@ import hashlib
 
 
 class Trace:
-    """`lines` grows; `limit` keeps only the newest when a run is long. `echo` prints as it grows."""
+    """`lines` grows; `limit` keeps only the newest of a long run. `echo` prints as it grows."""
 
     __slots__ = ("echo", "lines")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Violation(AssertionError):  # noqa: N818 - named after what happened
+class Violation(AssertionError):
     """`name`: the property; `text`: what was seen, with nodes, terms and indexes."""
 
     def __init__(self, name: str, text: str) -> None:

@@ -104,7 +104,9 @@ class Client:
         answer = self._kv("Put", timeout_ms, key=encode(key), value=encode(value))
         return int(answer["revision"])
 
-    def get(self, key: str, timeout_ms: int = CALL_TIMEOUT_MS, *, stale: bool = False) -> str | None:
+    def get(
+        self, key: str, timeout_ms: int = CALL_TIMEOUT_MS, *, stale: bool = False
+    ) -> str | None:
         """The value, None if there is none."""
         try:
             answer = self._kv("Get", timeout_ms, key=encode(key), stale=stale)

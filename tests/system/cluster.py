@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -44,6 +45,8 @@ class Cluster:
         # Not pytest's own: a socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="raftd-test-"))
         self.nodes: dict[str, Node] = {}
+        self.belongings = contextlib.ExitStack()
+        """Left when all processes have ended, before the directory is removed."""
         for name in names:
             own = {
                 "name": name,
@@ -80,10 +83,10 @@ class Cluster:
             self.close()
 
     def close(self) -> None:
-        for node in self.nodes.values():
-            node.kill()
+        self.kill_all()
+        self.belongings.close()
         if KEEP not in os.environ:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            shutil.rmtree(self.directory)
 
     def check_health(self) -> None:
         """Nobody died by itself, and no log has a traceback."""

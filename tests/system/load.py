@@ -111,7 +111,7 @@ class Load:
                     believed[key] = finished.result if seen else finished.value
                 else:
                     connections.pop(node.name).close()
-        except Exception as error:  # noqa: BLE001 - shown by the test's own thread
+        except Exception as error:  # the test's own thread raises it
             self._errors.append(error)
         finally:
             for client in connections.values():

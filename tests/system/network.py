@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -115,7 +116,7 @@ def _remove_orphans() -> None:
     for line in _run("ip", "netns", "list").stdout.splitlines():
         name = line.split()[0] if line else ""
         pid = name.removeprefix(PREFIX).partition("-")[0]
-        if name.startswith(PREFIX) and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+        if name.startswith(PREFIX) and pid.isdigit() and not Path("/proc", pid).exists():
             _run("ip", "netns", "delete", name)
 
 

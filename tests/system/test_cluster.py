@@ -91,7 +91,9 @@ def test_follower_far_behind_catches_up_by_a_snapshot(append_bytes: int) -> None
         with leader.client() as client:
             for number in range(90):
                 client.put(f"key{number % 7}", f"{number} " + "x" * 30_000)
-        wait_until(lambda: _first_index(leader) > behind + 1, "the log is cut off behind a snapshot")
+        wait_until(
+            lambda: _first_index(leader) > behind + 1, "the log is cut off behind a snapshot"
+        )
         follower.start()
         assert_same_state(cluster)
         assert _first_index(follower) > behind + 1
@@ -123,10 +125,10 @@ def test_paused_leader_answers_no_stale_read() -> None:
                 leader.pause()
                 try:
                     cluster.wait_for_leader(cluster.others(leader))
-                    load.wait_for_acknowledged(100)
+                    load.wait_for_acknowledged(30)
                 finally:
                     leader.resume()
-                load.wait_for_acknowledged(100)
+                load.wait_for_acknowledged(50)
         assert_same_state(cluster)
         for node in cluster:
             read_back(node, KEYS, recorder)

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -35,7 +37,7 @@ def test_start_put_stop_and_start_again(directory: Path) -> None:
     with _Command(directory) as command:
         for name in ("node1", "node2", "node3"):
             with _client(directory, name) as client:
-                assert wait_until(lambda c=client: _get(c, "a"), "a is there") == "1"
+                assert wait_until(partial(_get, client, "a"), "a is there") == "1"
                 assert _get(client, "b") == "2"
         for name in ("node1", "node2", "node3"):
             assert f"{name}" in command.output
@@ -62,7 +64,7 @@ class _Command:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> _Command:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:

@@ -27,11 +27,10 @@ KEYS = [f"key{number}" for number in range(4)]
 @contextlib.contextmanager
 def small_cluster(kind: str) -> Generator[Cluster, None, None]:
     """Three nodes, each on a disk of its own that fills up soon."""
-    with contextlib.ExitStack() as mounts:
-        with Cluster(3, limits=LIMITS) as cluster:
-            for node in cluster:
-                mounts.enter_context(mounted(kind, node.data, 16))
-            yield cluster.start()
+    with Cluster(3, limits=LIMITS) as cluster:
+        for node in cluster:
+            cluster.belongings.enter_context(mounted(kind, node.data, 16))
+        yield cluster.start()
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
@@ -67,7 +66,7 @@ def test_leader_without_space_gives_up_and_comes_back(kind: str) -> None:
 
 
 def test_start_on_a_full_disk() -> None:
-    """pitfall 67: either it starts and says what is wrong, or it ends and says so; then it works."""
+    """pitfall 67: it starts, or ends, and says what is wrong; with space it works."""
     with small_cluster("tmpfs") as cluster:
         leader = cluster.wait_for_leader()
         follower = cluster.others(leader)[0]

@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import time
+from pathlib import Path
 
 from tests.history import Recorder
 from tests.system.cluster import CALM, Cluster
@@ -132,5 +133,4 @@ def _still_well(cluster: Cluster, node: Node) -> None:
 
 
 def _proc(node: Node, name: str) -> str:
-    with open(f"/proc/{node.pid}/{name}") as file:
-        return file.read()
+    return Path(f"/proc/{node.pid}/{name}").read_text()

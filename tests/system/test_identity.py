@@ -64,6 +64,8 @@ def test_two_clusters_on_swapped_addresses_refuse_each_other() -> None:
         red_address, blue_address = (each["node3"].settings["listen"] for each in (red, blue))
         red["node3"].settings["listen"] = blue_address
         blue["node3"].settings["listen"] = red_address
+        for cluster in (red, blue):
+            cluster.wait_for_leader()
         terms = {node.directory: node.wait_until_up()["term"] for node in _first_two(red, blue)}
         red["node3"].start()
         blue["node3"].start()

@@ -43,7 +43,17 @@ class Trace:
         self._errors = node.directory / "trace-errors"
         options = [f"--inject={each}" for each in inject]
         self._command = [
-            *("strace", "-f", "-xx", "-s", "1000000", "-o", str(self._file), "-e", f"trace={calls}"),
+            *(
+                "strace",
+                "-f",
+                "-xx",
+                "-s",
+                "1000000",
+                "-o",
+                str(self._file),
+                "-e",
+                f"trace={calls}",
+            ),
             *(*options, "-p", str(node.pid)),
         ]
         self._process: subprocess.Popen[bytes] | None = None

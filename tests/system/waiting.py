@@ -12,8 +12,8 @@ PATIENCE_S = 60.0
 POLL_S = 0.02
 
 
-def wait_until(condition: Callable[[], T], what: str, patience: float = PATIENCE_S) -> T:
-    """The first true value of `condition()`. AssertionError after `patience` seconds without one."""
+def wait_until(condition: Callable[[], T | None], what: str, patience: float = PATIENCE_S) -> T:
+    """The first true value of `condition()`; AssertionError after `patience` seconds of none."""
     deadline = time.monotonic() + patience
     while True:
         value = condition()
