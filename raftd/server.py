@@ -42,6 +42,7 @@ log = logging.getLogger("raftd.server")
 RECEIVERS_PER_PEER = 16
 RESERVED_FILES = 1024
 """For everything but clients of the socket: peers, the log, the state machine."""
+SNAPSHOT_CHUNK_BYTES = 256 << 10
 MESSAGE_OVERHEAD_BYTES = 64 << 10
 """More than anything in a message besides its entries, commands or chunk."""
 
@@ -77,9 +78,9 @@ def run(config: Config) -> int:
     clean = False
     try:
         _allow_files(config.limits.connections + RESERVED_FILES)
-        disk = _open_disk(config)
+        disk, store = _open(config)
         try:
-            with closing(_open_store(disk, config)) as store:
+            with closing(store):
                 trio.run(_run, config, disk, store)
             clean = True
         finally:
@@ -100,20 +101,36 @@ def _allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _open_disk(config: Config) -> Disk:
+def _open(config: Config) -> tuple[Disk, KeyValueStore]:
+    """Disk and state machine; the latter has what the snapshot has, and no more than the log."""
+    stores: list[KeyValueStore] = []
+
+    def last_applied(trusted: bool) -> int:
+        stores.append(KeyValueStore(config.data_dir / "state", fresh=not trusted))
+        return stores[0].last_applied
+
     members = dict(config.members)
-    disk = Disk.open(
-        config.data_dir,
-        name=config.name,
-        cluster_id=configuration.cluster_id(config),
-        initial=Configuration(tuple(sorted(members)), addresses=members),
-        segment_bytes=config.limits.segment_bytes,
-        tail_bytes=config.limits.log_memory_bytes,
-    )
+    try:
+        disk = Disk.open(
+            config.data_dir,
+            name=config.name,
+            cluster_id=configuration.cluster_id(config),
+            initial=Configuration(tuple(sorted(members)), addresses=members),
+            segment_bytes=config.limits.segment_bytes,
+            tail_bytes=config.limits.log_memory_bytes,
+            last_applied=last_applied,
+        )
+    except BaseException:
+        for store in stores:
+            store.close()
+        raise
     level = logging.INFO if disk.identity.incarnation == 1 else logging.WARNING
     for note in disk.notes:
         logging.getLogger("raftd.storage").log(level, "%s", note)
-    return disk
+    store = stores[0]
+    if disk.snapshot_file and store.last_applied < disk.snapshot.last_included_index:
+        store.restore(disk.snapshot_file)
+    return disk, store
 
 
 def _close_disk(disk: Disk, *, clean: bool) -> None:
@@ -121,25 +138,6 @@ def _close_disk(disk: Disk, *, clean: bool) -> None:
         disk.close(clean=clean)
     except DiskFull as error:
         log.warning("stopped, but no space to note that it was in order: %s", error)
-
-
-def _open_store(disk: Disk, config: Config) -> KeyValueStore:
-    """The state machine, at least as far as the snapshot and no further than the log."""
-    trusted = disk.was_clean or disk.same_boot
-    store = KeyValueStore(config.data_dir / "state", fresh=not trusted)
-    behind = store.last_applied < disk.snapshot.last_included_index
-    if behind and disk.snapshot_file is not None:
-        store.restore(disk.snapshot_file)
-    if store.last_applied > disk.last_index:
-        applied = store.last_applied
-        store.close()
-        raise DirectoryDamaged(
-            config.data_dir / "wal",
-            f"the log ends at entry {disk.last_index}, but entries up to {applied} were applied",
-            first_index=disk.last_index + 1,
-            last_index=applied,
-        )
-    return store
 
 
 async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
@@ -160,9 +158,12 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
     manager = ServiceManager()
     reload = _Reload(config, manager)
     _warn_of_other_members(config, driver)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        await _live(config, driver, manager, reload, signals)
-    await transport.aclose()
+    try:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            await _live(config, driver, manager, reload, signals)
+    finally:
+        with trio.CancelScope(shield=True):
+            await transport.aclose()
 
 
 async def _live(
@@ -202,6 +203,7 @@ def _settings(config: Config) -> DriverSettings:
         heartbeat_interval=config.heartbeat_interval_ms / 1000,
         max_append_bytes=limits.append_bytes,
         max_in_flight=limits.in_flight,
+        snapshot_chunk_bytes=min(SNAPSHOT_CHUNK_BYTES, limits.append_bytes),
         max_uncommitted_bytes=limits.uncommitted_bytes,
         tail_bytes=limits.log_memory_bytes,
     )

@@ -43,7 +43,7 @@ from raftd.storage.errors import (
     storage_errors,
 )
 from raftd.storage.files import REAL_FILES, Files, RealFiles
-from raftd.storage.opening import Opened, no_snapshot, open_directory
+from raftd.storage.opening import LastApplied, Opened, no_snapshot, open_directory
 from raftd.storage.segment import MAX_SEGMENT, MIN_SEGMENT, SECTOR
 from raftd.storage.wal import SegmentDescription
 
@@ -103,12 +103,15 @@ class Disk:
         initial: Configuration,
         segment_bytes: int = 64 << 20,
         tail_bytes: int = 32 << 20,
+        last_applied: LastApplied = lambda _: 0,
         files: Files = REAL_FILES,
     ) -> Disk:
         """Open the data directory of node `name`, or make a new one there.
 
         `cluster_id` (16 bytes) and `initial` count only for a new one. `segment_bytes`, at least
-        4096, counts for new segments. `tail_bytes` bounds `recovered.tail`.
+        4096, counts for new segments. `tail_bytes` bounds `recovered.tail`. `last_applied` is
+        called once, before anything is changed: it opens the state machine, told whether to trust
+        what is there (False after a crash of the machine), and says what that has applied.
 
         Raises DirectoryLocked, DirectoryMismatch, DirectoryDamaged, DiskFull, StorageFailed.
         """
@@ -122,7 +125,9 @@ class Disk:
             try:
                 identity = Identity(name, files.random(NODE_ID_BYTES), cluster_id, 0)
                 new = NodeDocument(identity, initial)
-                return cls(open_directory(files, locked, new, segment_bytes, tail_bytes))
+                return cls(
+                    open_directory(files, locked, new, segment_bytes, tail_bytes, last_applied)
+                )
             except BaseException:
                 locked.close()
                 raise

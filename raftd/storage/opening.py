@@ -7,6 +7,7 @@ before anybody hears of it. Each step can be done twice, so a crash in between c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import msgspec
@@ -19,6 +20,9 @@ from raftd.storage.hard_state import HardStateFile
 from raftd.storage.recovery import Recovery, recover
 from raftd.storage.snapshots import Snapshots
 from raftd.storage.wal import Wal
+
+LastApplied = Callable[[bool], int]
+"""See `Disk.open`."""
 
 
 class Opened(msgspec.Struct):
@@ -37,7 +41,12 @@ class Opened(msgspec.Struct):
 
 
 def open_directory(
-    files: Files, directory: Directory, new: NodeDocument, segment_bytes: int, tail_bytes: int
+    files: Files,
+    directory: Directory,
+    new: NodeDocument,
+    segment_bytes: int,
+    tail_bytes: int,
+    last_applied: LastApplied,
 ) -> Opened:
     """Begin a new life of the node in a locked directory; `new` is what a fresh one begins with.
 
@@ -59,6 +68,10 @@ def open_directory(
         newest = snapshots.newest or no_snapshot(document)
         recovery = recover(files, directory.wal, document.identity.cluster_id, newest)
         _check_together(directory, document, hard_state, recovery)
+        was_clean = document.closed is not None
+        same_boot = bool(document.boot_id) and document.boot_id == files.boot_id()
+        applied = last_applied(was_clean or same_boot)
+        _check_applied(recovery, newest.last_included_index, applied)
 
         directory.settle()
         notes += snapshots.settle()
@@ -84,8 +97,8 @@ def open_directory(
         wal,
         recovered,
         notes + recovery.notes,
-        was_clean=document.closed is not None,
-        same_boot=bool(document.boot_id) and document.boot_id == begun.boot_id,
+        was_clean=was_clean,
+        same_boot=same_boot,
     )
 
 
@@ -120,6 +133,21 @@ def _check_together(
             f"the log was closed at index {closed.last_index} and ends at {log.last_index} now",
             offset=last.used,
             first_index=min(closed.last_index, log.last_index) + 1,
+        )
+
+
+def _check_applied(recovery: Recovery, snapshot_index: int, applied: int) -> None:
+    """Only saved entries are applied: a log that ends before has lost some, whatever it looks
+    like."""
+    last_index = max(recovery.log.index.last_index, snapshot_index)
+    if applied > last_index:
+        last = recovery.segments[-1]
+        raise DirectoryDamaged(
+            last.path,
+            f"the log ends at entry {last_index}, but entries up to {applied} were applied",
+            offset=last.used,
+            first_index=last_index + 1,
+            last_index=applied,
         )
 
 

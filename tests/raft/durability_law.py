@@ -34,38 +34,45 @@ def is_request(message: Message) -> TypeGuard[Request]:
 
 
 def check_durable(sender: str, out: Outgoing, durable: Durable) -> None:
-    """`durable` is the sender's disk at the moment the message leaves."""
+    """`durable` is the sender's disk at the moment the message leaves.
+
+    What speaks of an older term than the one on disk says what was true in that term; many calls
+    may share one save, and nobody can be elected, or commit, by it against the newer one.
+    """
     term = durable.hard_state.current_term
     message = out.message
     match message:
+        case RequestVoteRequest() if message.pre_vote:
+            good = message.term - 1 <= term
         case RequestVoteRequest():
-            if message.pre_vote:
-                good = message.term - 1 <= term
-            else:
-                good = durable.hard_state == HardState(message.term, sender)
-            good = good and message.last_log_index <= durable.last_index
-        case RequestVoteResponse():
-            if message.vote_granted and not message.pre_vote:
-                good = term > message.term or durable.hard_state == HardState(message.term, out.to)
-            else:
-                good = message.term <= term or message.vote_granted
-        case AppendEntriesRequest():
-            good = message.term <= term
-        case AppendEntriesResponse():
-            good = message.term <= term and (
-                not message.success or message.match_index <= durable.last_index
+            good = message.term < term or (
+                durable.hard_state == HardState(message.term, sender)
+                and message.last_log_index <= durable.last_index
+            )
+        case RequestVoteResponse() if message.pre_vote and message.vote_granted:
+            good = True  # it binds nobody
+        case RequestVoteResponse() if message.vote_granted:
+            good = message.term < term or durable.hard_state == HardState(message.term, out.to)
+        case AppendEntriesResponse() if message.success:
+            good = message.term < term or (
+                message.term == term and message.match_index <= durable.last_index
+            )
+        case InstallSnapshotResponse() if message.installed:
+            held = max(durable.snapshot.last_included_index, durable.last_index)
+            good = message.term < term or (
+                message.term == term and message.last_included_index <= held
             )
         case InstallSnapshotRequest():
-            good = message.term <= term and (
-                message.last_included_index <= durable.snapshot.last_included_index
-            )
-        case InstallSnapshotResponse():
-            good = message.term <= term and (
-                not message.installed
-                or max(durable.snapshot.last_included_index, durable.last_index)
-                >= message.last_included_index
-            )
-        case TimeoutNowRequest() | TimeoutNowResponse():
+            snapshot = durable.snapshot.last_included_index
+            good = message.term <= term and message.last_included_index <= snapshot
+        case (
+            RequestVoteResponse()
+            | AppendEntriesRequest()
+            | AppendEntriesResponse()
+            | InstallSnapshotResponse()
+            | TimeoutNowRequest()
+            | TimeoutNowResponse()
+        ):
             good = message.term <= term
         case _:
             assert_never(message)

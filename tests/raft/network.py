@@ -118,7 +118,8 @@ class Network:
         self.now = max(self.now, node.deadline)
         node.running.timed_out(self.now)
         self.settle(node.name)
-        assert node.deadline > self.now, f"{name} would be called for ever"
+        late = "update" in node.held
+        assert late or node.deadline > self.now, f"{name} would be called for ever"
 
     def propose(self, name: str, *payloads: bytes) -> tuple[int, int]:
         where = self[name].running.propose(self.now, payloads)

@@ -45,7 +45,8 @@ class Node:
     def _forget(self) -> None:
         """What a crash loses."""
         self.held: set[str] = set()
-        """What waits for the test: "save", "read" (entries from disk), "write" (chunks)."""
+        """What waits for the test: "update" (many calls, one update), "save", "read" (entries from
+        disk), "write" (chunks)."""
         self.waiting: deque[Update] = deque()
         self.wanted: deque[EntriesWanted] = deque()
         self.chunks: deque[SnapshotChunk] = deque()
@@ -167,6 +168,8 @@ class Node:
         self.settle(now)
 
     def _take(self) -> None:
+        if "update" in self.held:
+            return
         update = self.running.take_update()
         self.updates.append(update)
         self.deadline = update.deadline

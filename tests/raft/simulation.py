@@ -156,7 +156,7 @@ class Simulation:
     def pass_time(self) -> None:
         self.network.sleep(self.random.choice((0.001, 0.05, 0.1, 0.1, 0.5)))
         for node in self.network.up:
-            if node.raft is not None and node.deadline <= self.network.now:
+            if node.deadline <= self.network.now:
                 self.network.tick(node.name)
 
     def propose(self) -> None:
@@ -227,7 +227,7 @@ class Simulation:
 
     def hold(self) -> None:
         if node := self.a_node():
-            node.held.add(self.random.choice(("save", "read", "write")))
+            node.held.add(self.random.choice(("save", "read", "write", "update")))
 
     def release(self) -> None:
         if node := self.a_node():

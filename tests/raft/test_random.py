@@ -20,7 +20,7 @@ def test_seeds_do_something() -> None:
     assert sum(len(simulation.acknowledged) for simulation in simulations) > 60
     assert sum(simulation.reads_answered for simulation in simulations) > 20
     terms = [len(s.network.invariants.history.leaders) for s in simulations]
-    assert max(terms) > 3
+    assert max(terms) > 2
 
 
 def test_the_same_seed_is_the_same_run() -> None:

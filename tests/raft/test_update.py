@@ -184,6 +184,25 @@ def test_several_updates_may_be_waiting_to_be_saved() -> None:
     assert seen[:3] == [[1], [1, 2], [1, 2, 3]]
 
 
+def test_many_calls_share_one_update() -> None:
+    """Group commit: one save for all that came in, and every answer waits for it, in order."""
+    network = in_role(Role.FOLLOWER)
+    node = network["n1"]
+    node.held.add("update")
+    for index in range(3):
+        network.inject("n2", "n1", rpcs.append(1, index, int(index > 0), [1]))
+    network.sleep(5)
+    network.inject("n3", "n1", rpcs.vote(4, 9, 1))
+    network.inject("n3", "n1", rpcs.append(4, 1, 1, [4]))
+    network.release("n1")
+    update = next(update for update in node.updates if update.needs_save)
+    assert update.hard_state == HardState(4, "n3")
+    assert [(entry.index, entry.term) for entry in update.entries] == [(1, 1), (2, 4)]
+    assert update.messages == ()
+    assert [out.message.term for out in update.messages_after_save] == [1, 1, 1, 4, 4]
+    assert sum(update.needs_save for update in node.updates) == 1
+
+
 def test_a_save_of_an_older_vote_does_not_elect() -> None:
     """Two elections while one save is under way: only the newest vote counts, when it is saved."""
     network = in_role(Role.FOLLOWER)

@@ -9,6 +9,7 @@ updates, messages and disks), and those that clients live by:
     log matching           entries of one index and term are the same, and so is what precedes them
     commit rule            a leader commits by an entry of its own term (5.4.2) that a majority has
                            on disk, and nobody but a leader commits first
+    counts only what is durable   a node itself what it has saved, a leader what others have
     leader completeness    a new leader has everything that was committed in earlier terms
     state machine safety   nobody takes other entries for committed, or applies other ones, in
                            another order, or with other results
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState, Recovered, Role, SnapshotMetadata
 from raftd.raft.update import Update
+from tests.simulation.machine import Machine
 from tests.simulation.node import Node
 from tests.simulation.shadow import ShadowLog, terms_of
 from tests.simulation.violation import Violation
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 class _Seen:
     """One life, as its last update left it."""
 
-    __slots__ = ("applied_index", "commit_index", "leading", "term", "to_apply")
+    __slots__ = ("commit_index", "leading", "match_index", "term", "to_apply")
 
     def __init__(self, commit_index: int) -> None:
         self.term = 0
@@ -47,7 +49,7 @@ class _Seen:
         """The term it led, 0 if it did not lead."""
         self.commit_index = commit_index
         self.to_apply = 0
-        self.applied_index = 0
+        self.match_index: dict[str, int] = {}
 
 
 class Checker:
@@ -127,8 +129,10 @@ class Checker:
             )
         if leads and seen.leading != term:
             self._new_leader(process, term)
+            seen.match_index.clear()
         seen.leading = term if leads else 0
         seen.term = term
+        self._counts(process, seen)
         commit = server.commit_index
         if commit != seen.commit_index:
             self._new_commit(process, seen.commit_index, commit)
@@ -201,6 +205,31 @@ class Checker:
                     f" term {earlier}",
                 )
 
+    def _counts(self, process: Process, seen: _Seen) -> None:
+        """What it takes to be on a disk is there; of others as long as they follow it."""
+        server, log = process.raft.server, process.log
+        index = server.persisted_index
+        term = log.term(index)
+        if term is not None and not process.node.durable.log.has(index, term):
+            raise Violation(
+                "counts only what is durable",
+                f"{process.name} takes its entry {index} of term {term} for saved",
+            )
+        for name, progress in server.progress.items():
+            index = progress.match_index
+            if index <= seen.match_index.get(name, 0):
+                continue
+            seen.match_index[name] = index
+            durable = self._nodes[name].durable
+            if durable.hard_state.current_term <= server.current_term:
+                term = log.term(index)
+                if term is not None and not durable.log.has(index, term):
+                    raise Violation(
+                        "counts only what is durable",
+                        f"{process.name}, leader of term {server.current_term}, believes that"
+                        f" {name} has its entry {index} of term {term}",
+                    )
+
     def _new_commit(self, process: Process, before: int, index: int) -> None:
         name, log = process.name, process.log
         if index < before:
@@ -264,7 +293,7 @@ class Checker:
         index = metadata.last_included_index
         if self.committed[index - 1] != metadata.last_included_term:
             raise Violation("snapshot", f"{process.name} takes one of a wrong term at {index}")
-        self._same_image(process, index)
+        self.same_image(process.name, process.machine)
 
     def restored(self, process: Process, index: int) -> None:
         if process.machine.last_applied != index:
@@ -272,12 +301,14 @@ class Checker:
                 "snapshot",
                 f"{process.name} restored a state at {process.machine.last_applied}, not {index}",
             )
-        self._same_image(process, index)
+        self.same_image(process.name, process.machine)
 
-    def _same_image(self, process: Process, index: int) -> None:
-        image = hashlib.sha256(process.machine.image()).hexdigest()
+    def same_image(self, name: str, machine: Machine) -> None:
+        """The state that comes from a snapshot, or goes into one."""
+        index = machine.last_applied
+        image = hashlib.sha256(machine.image()).hexdigest()
         if self._images.setdefault(index, image) != image:
-            raise Violation("snapshot", f"{process.name} has another state than others at {index}")
+            raise Violation("snapshot", f"{name} has another state than others at {index}")
 
     # ---- clients
 

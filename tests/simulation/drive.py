@@ -132,10 +132,18 @@ class Drive:
         paths = [path for path, inode in sorted(self.names.items()) if inode.disk]
         if not paths:
             return "nothing"
-        path = self.random.choice(paths)
+        logs = [path for path in paths if path.endswith(".seg")]
+        snapshots = [path for path in paths if path.endswith(".snap")]
+        kind = self.random.random()
+        if kind < 0.3 and logs:
+            path = logs[-1]
+        else:
+            path = self.random.choice(snapshots if kind < 0.5 and snapshots else paths)
         inode = self.names[path]
         content = [at for at, byte in enumerate(inode.disk) if byte]
-        if content and self.random.random() < 0.8:
+        if kind < 0.3 and content:
+            offset = self.random.choice(content[-100:])  # in what was written last
+        elif content and self.random.random() < 0.8:
             offset = self.random.choice(content)
         else:
             offset = self.random.randrange(len(inode.disk))

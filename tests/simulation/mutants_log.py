@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from raftd.raft import append_entries, install_snapshot, quorum, raft, timeouts
+from raftd.raft import append_entries, install_snapshot, quorum, raft
 from raftd.raft.log import Entry, Log
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse, Response
 from raftd.raft.raft import Raft
@@ -253,17 +253,6 @@ def next_index_never_goes_back(patches: Patches) -> None:
 @mutation("a lost request keeps its place in the window for ever")
 def window_never_reopens(patches: Patches) -> None:
     patches.set(append_entries, "unanswered", lambda server, peer, request_id: None)
-
-
-@mutation("a follower that did not answer once is never sent anything again")
-def pause_never_ends(patches: Patches) -> None:
-    def lead_on(server: Server, now: float) -> None:
-        paused = [progress for progress in server.progress.values() if progress.paused]
-        original(server, now)
-        for progress in paused:
-            progress.paused = True
-
-    original = patches.set(timeouts, "_lead_on", lead_on)
 
 
 @mutation("a proposal is answered with the index of the entry before it")

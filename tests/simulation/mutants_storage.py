@@ -81,7 +81,7 @@ def segment_name_not_synced(patches: Patches) -> None:
 
 @mutation("a snapshot is adopted without syncing its bytes")
 def snapshot_not_synced(patches: Patches) -> None:
-    _without(patches, Snapshots, "_sync", "fsync")
+    _without(patches, Snapshots, "sync", "fsync")
 
 
 @mutation("an fsync that failed is tried once more, and believed (fsyncgate)")

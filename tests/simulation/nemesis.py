@@ -84,9 +84,7 @@ class Nemesis:
 
     # ---- the network
 
-    def _cut(
-        self, kind: str, pairs: list[tuple[str, str]], seconds: float | None = None
-    ) -> None:
+    def _cut(self, kind: str, pairs: list[tuple[str, str]], seconds: float | None = None) -> None:
         """Mostly it takes the place of the cut before: with several a cluster does nothing."""
         world = self._world
         world.count(kind)

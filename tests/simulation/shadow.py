@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
@@ -144,9 +145,7 @@ def terms_of(recovered: Recovered) -> list[int]:
     """The term of each entry behind the snapshot."""
     first = recovered.snapshot.last_included_index + 1
     terms: list[int] = []
-    runs = list(recovered.term_runs)
-    for (start, term), (end, _) in zip(
-        runs, [*runs[1:], (recovered.last_index + 1, 0)], strict=True
-    ):
+    bounds = [*recovered.term_runs, (recovered.last_index + 1, 0)]
+    for (start, term), (end, _) in pairwise(bounds):
         terms += [term] * (end - max(first, start))
     return terms

@@ -254,6 +254,7 @@ class World:
         file = disk.snapshot_file
         if file is not None and machine.last_applied < disk.snapshot.last_included_index:
             machine.restore(file)
+            self.checker.same_image(node.name, machine)
         if machine.last_applied > disk.last_index:
             raise Violation(
                 "durable state",

@@ -70,11 +70,19 @@ class Client:
     def call(self, method: str, timeout: float | None = None, **parameters: Any) -> dict[str, Any]:
         """One call, one answer. `timeout` (seconds) is how long the answer may take."""
         self._socket.settimeout(self._timeout if timeout is None else timeout)
+        self.send(method, **parameters)
+        return self.receive()
+
+    def send(self, method: str, **parameters: Any) -> None:
+        """Only the first half of `call`."""
         message = json.dumps({"method": f"io.raftd.{method}", "parameters": parameters})
         try:
             self._socket.sendall(message.encode() + b"\0")
         except OSError as error:  # the NUL at its end was not sent: no call arrived
             raise NoConnection(f"{self.node}: {error}") from error
+
+    def receive(self) -> dict[str, Any]:
+        """The answer to the oldest call that has none yet."""
         answer = json.loads(self._read_message())
         found: dict[str, Any] = answer.get("parameters", {})
         if "error" in answer:

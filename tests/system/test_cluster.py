@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 
 import pytest
 
 from tests.history import Recorder
-from tests.system.client import CallError
+from tests.system.client import CallError, decode, encode
 from tests.system.cluster import CALM, Cluster
 from tests.system.load import Load, assert_linearizable, assert_same_state, read_back
 from tests.system.node import Node
@@ -133,6 +134,29 @@ def test_paused_leader_answers_no_stale_read() -> None:
         for node in cluster:
             read_back(node, KEYS, recorder)
     assert_linearizable(recorder.operations())
+
+
+def test_read_that_waited_in_a_paused_leader_is_not_stale() -> None:
+    """pitfall 80, 81, 83: the question is in its socket before it learns that time has passed."""
+    with Cluster(3).start() as cluster, contextlib.ExitStack() as connections:
+        old = cluster.wait_for_leader()
+        cluster.wait_until_writable(old, "a", "old")
+        clients = [connections.enter_context(old.client()) for _ in range(20)]
+        old.pause()
+        try:
+            for client in clients:
+                client.send("KV.Get", key=encode("a"), timeout_ms=5000)
+            new = cluster.wait_for_leader(cluster.others(old))
+            cluster.wait_until_writable(new, "a", "new")
+        finally:
+            old.resume()
+        for client in clients:
+            try:
+                value = decode(client.receive()["item"]["value"])
+            except CallError as error:
+                assert error.name == "NoQuorum"
+            else:
+                assert value == "new"
 
 
 def test_pause_of_a_follower_disturbs_nobody() -> None:
