@@ -13,7 +13,7 @@ PIP := $(BIN)/python -I -m pip install --quiet --disable-pip-version-check --no-
 PIP_COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	--no-config --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --pip-args=--isolated
 
-.PHONY: help demo test check fix lock clean
+.PHONY: help demo test check fix simulate lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make test    all checks and all tests'
 	@echo 'make check   format, lint, types, architecture; changes nothing'
 	@echo 'make fix     format, and mend what can be mended by itself'
+	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace'
 	@echo 'make lock    pin the newest dependencies (network)'
 	@echo 'make clean   remove .venv and everything else that was generated'
 
@@ -40,6 +41,10 @@ check: $(VENV)/dev.stamp
 fix: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+SEEDS ?= 1000
+simulate: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED),--seeds $(SEEDS))
 
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp

@@ -146,6 +146,21 @@ ILLEGAL = {
         op("6-7", "get", "b"),
         op("8-9", "get", "a"),
     ],
+    "unknown write that took effect twice, though an equal one comes later": [
+        op("0-1", "put", "a", outcome="unknown"),
+        op("2-3", "get", "a"),
+        op("4-5", "put", "b"),
+        op("6-7", "get", "b"),
+        op("8-9", "get", "a"),
+        op("10-11", "put", "a", outcome="unknown"),
+    ],
+    "unknown cas that worked although a write came between": [
+        op("0-1", "put", "a"),
+        op("2-3", "cas", "b", expected="a", outcome="unknown"),
+        op("4-9", "get", "b"),
+        op("5-8", "put", "c"),
+        op("10-11", "get", "b"),
+    ],
     "deleted value comes back": [
         op("0-1", "put", "a"),
         op("2-3", "delete"),

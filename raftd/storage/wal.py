@@ -236,15 +236,15 @@ class Wal:
         """Put zeros where the disk was too full for a whole frame. DiskFull: still too full even
         for that, as overwriting takes space on some file systems; then the next append tries.
 
-        The end goes first and the frame header last, its tag before the rest of it: whatever a
-        crash leaves of this is a torn write.
+        The end goes first and the frame header last, its last byte before the rest of it: whatever
+        a crash leaves of this is a torn write.
         """
         if not self._unfinished:
             return
         start, end = self._active.used, self._active.used + self._unfinished
-        tag, body = start + FRAME_HEADER - 4, start + FRAME_HEADER
+        mark, body = start + FRAME_HEADER - 1, start + FRAME_HEADER
         try:
-            for first, last in ((body, end), (tag, min(body, end)), (start, min(tag, end))):
+            for first, last in ((body, end), (mark, min(body, end)), (start, min(mark, end))):
                 if first < last:
                     self._files.write_zeros(self._handle, last - first, first)
         except PartialWrite as error:

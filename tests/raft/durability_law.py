@@ -33,8 +33,9 @@ def is_request(message: Message) -> TypeGuard[Request]:
     )
 
 
-def check_durable(sender: str, out: Outgoing, durable: Durable) -> None:
-    """`durable` is the sender's disk at the moment the message leaves.
+def check_durable(sender: str, out: Outgoing, durable: Durable, *, campaigns: bool) -> None:
+    """`durable` is the sender's disk at the moment the message leaves; `campaigns`: it is still the
+    candidate that asked for votes.
 
     What speaks of an older term than the one on disk says what was true in that term; many calls
     may share one save, and nobody can be elected, or commit, by it against the newer one.
@@ -47,7 +48,7 @@ def check_durable(sender: str, out: Outgoing, durable: Durable) -> None:
         case RequestVoteRequest():
             good = message.term < term or (
                 durable.hard_state == HardState(message.term, sender)
-                and message.last_log_index <= durable.last_index
+                and (message.last_log_index <= durable.last_index or not campaigns)
             )
         case RequestVoteResponse() if message.pre_vote and message.vote_granted:
             good = True  # it binds nobody

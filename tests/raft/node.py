@@ -17,7 +17,7 @@ from raftd.raft.log import Entry
 from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.raft import Raft
 from raftd.raft.server import Server
-from raftd.raft.state import Settings
+from raftd.raft.state import Role, Settings
 from raftd.raft.update import EntriesWanted, Note, Outgoing, SnapshotChunk, Update
 from tests.raft.durability_law import check_durable
 from tests.raft.durable import Durable, checksum_of, encode, metadata_of, snapshot_of
@@ -196,7 +196,8 @@ class Node:
 
     def _send(self, outgoing: tuple[Outgoing, ...]) -> None:
         for out in outgoing:
-            check_durable(self.name, out, self.durable)
+            campaigns = self.server.role is Role.CANDIDATE
+            check_durable(self.name, out, self.durable, campaigns=campaigns)
             message = out.message
             if isinstance(message, InstallSnapshotRequest):
                 end = message.offset + self.server.settings.snapshot_chunk_bytes

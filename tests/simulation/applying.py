@@ -54,7 +54,7 @@ class Applier:
     def restore(self, path: Path, index: int) -> None:
         self._machine.restore(path)
         self.applied_index = self._target = max(index, self._machine.last_applied)
-        self._process.world.checker.restored(self._process, index)
+        self._process.world.outcomes.restored(self._process, index)
         self._installing = False
         for waiting in sorted(each for each in self._commands if each <= index):
             for _, answer in self._commands.pop(waiting):
@@ -83,7 +83,7 @@ class Applier:
         entries = self._read()
         results = self._machine.apply([_committed(entry) for entry in entries])
         self.applied_index = entries[-1].index
-        process.world.checker.applied(process, entries, results)
+        process.world.outcomes.applied(process, entries, results)
         for entry, result in zip(entries, results, strict=True):
             for term, answer in self._commands.pop(entry.index, ()):
                 if term == entry.term:

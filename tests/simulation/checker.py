@@ -1,7 +1,7 @@
 """What must hold after every step, over all nodes and all their lives.
 
-The properties of the paper's Figure 3, as far as they can be seen from what nodes put out (their
-updates, messages and disks), and those that clients live by:
+The properties of the paper's Figure 3, and what they rest on, as far as they can be seen from what
+nodes put out: their updates, messages and disks.
 
     election safety        at most one leader in a term
     elected by a majority  a leader has the votes of one
@@ -11,27 +11,23 @@ updates, messages and disks), and those that clients live by:
                            on disk, and nobody but a leader commits first
     counts only what is durable   a node itself what it has saved, a leader what others have
     leader completeness    a new leader has everything that was committed in earlier terms
-    state machine safety   nobody takes other entries for committed, or applies other ones, in
-                           another order, or with other results
+    state machine safety   nobody takes other entries for committed
     monotonic state        terms and commit indexes never go back
     configuration in force the last one in the log, or else the snapshot's (section 6)
     durable state          what was promised to be on disk comes back in the next life
-    acknowledged is kept   what a client was told is committed
-    snapshot               holds the same state, at the same index, on every node
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from raftd.raft.log import Entry
-from raftd.raft.state import HardState, Recovered, Role, SnapshotMetadata
+from raftd.raft.state import Recovered, Role
 from raftd.raft.update import Update
-from tests.simulation.machine import Machine
 from tests.simulation.node import Node
-from tests.simulation.shadow import ShadowLog, terms_of
+from tests.simulation.recovery import check_recovered
+from tests.simulation.shadow import ShadowLog
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
@@ -53,7 +49,7 @@ class _Seen:
 
 
 class Checker:
-    """`read_floor`: the newest state that some client knows of."""
+    """`reached` is told of rare situations that a run came to."""
 
     def __init__(self, nodes: dict[str, Node], reached: Callable[[str], None]) -> None:
         self._nodes = nodes
@@ -67,16 +63,13 @@ class Checker:
         self.committed: list[int] = []
         """term of the entry at index 1, 2, ..."""
         self._commit_by_term: dict[int, int] = {}
-        self._applied: list[tuple[int, bytes]] = []
-        self._images: dict[int, str] = {}
-        self.read_floor = 0
         self.elections = 0
 
     # ---- lives
 
     def recovers(self, node: Node, recovered: Recovered) -> None:
         """What a new life found on its disk."""
-        _check_recovered(node, recovered)
+        check_recovered(node, recovered)
 
     def begins(self, process: Process) -> None:
         """A new life, and where it says it starts."""
@@ -265,107 +258,3 @@ class Checker:
             assert entry_term is not None
             self.committed.append(entry_term)
         self._commit_by_term[server.current_term] = index
-
-    # ---- the state machine
-
-    def applied(self, process: Process, entries: list[Entry], results: list[bytes]) -> None:
-        for entry, result in zip(entries, results, strict=True):
-            index, term = entry.index, entry.term
-            if index > len(self.committed) or self.committed[index - 1] != term:
-                raise Violation(
-                    "state machine safety",
-                    f"{process.name} applies entry {index} of term {term}, which is not committed",
-                )
-            if not process.node.durable.log.has(index, term):
-                raise Violation(
-                    "state machine safety",
-                    f"{process.name} applies entry {index} of term {term}, not saved here yet",
-                )
-            if index > len(self._applied):
-                self._applied.append((term, result))
-            elif self._applied[index - 1] != (term, result):
-                raise Violation(
-                    "state machine safety",
-                    f"{process.name} applies entry {index} with another result than others",
-                )
-
-    def snapshot_taken(self, process: Process, metadata: SnapshotMetadata) -> None:
-        index = metadata.last_included_index
-        if self.committed[index - 1] != metadata.last_included_term:
-            raise Violation("snapshot", f"{process.name} takes one of a wrong term at {index}")
-        self.same_image(process.name, process.machine)
-
-    def restored(self, process: Process, index: int) -> None:
-        if process.machine.last_applied != index:
-            raise Violation(
-                "snapshot",
-                f"{process.name} restored a state at {process.machine.last_applied}, not {index}",
-            )
-        self.same_image(process.name, process.machine)
-
-    def same_image(self, name: str, machine: Machine) -> None:
-        """The state that comes from a snapshot, or goes into one."""
-        index = machine.last_applied
-        image = hashlib.sha256(machine.image()).hexdigest()
-        if self._images.setdefault(index, image) != image:
-            raise Violation("snapshot", f"{name} has another state than others at {index}")
-
-    # ---- clients
-
-    def acknowledged(self, index: int, result: bytes) -> None:
-        """A client was told that the entry there is its own, and what it did."""
-        if index > len(self._applied) or self._applied[index - 1][1] != result:
-            raise Violation("acknowledged is kept", f"entry {index} is not what a client was told")
-        self.seen(index)
-
-    def seen(self, index: int) -> None:
-        """A client knows of the state at `index`."""
-        self.read_floor = max(self.read_floor, index)
-
-
-def _check_recovered(node: Node, recovered: Recovered) -> None:
-    """Everything promised is there, and nothing else than what was on its way to the disk."""
-    durable = node.durable
-    states = [durable.hard_state, *(each.hard_state for each in durable.attempts)]
-    if recovered.hard_state not in states:
-        raise Violation(
-            "durable state",
-            f"{node.name} comes back with {_state(recovered.hard_state)}, but its disk had promised"
-            f" to keep {_state(durable.hard_state)}",
-        )
-    found = recovered.last_index, terms_of(recovered)
-    snapshot = recovered.snapshot
-    index = snapshot.last_included_index
-    for log, newest in _possible(node):
-        if newest.last_included_index == index and log.above(index) == found:
-            return
-    promised = durable.log
-    raise Violation(
-        "durable state",
-        f"{node.name} comes back with a snapshot up to {index} and entries up to"
-        f" {recovered.last_index} of term {found[1][-1] if found[1] else 0}, but its disk had"
-        f" promised to keep a snapshot up to {durable.snapshot.last_included_index} and entries up"
-        f" to {promised.last_index} of term {promised.last_term}",
-    )
-
-
-def _possible(node: Node) -> list[tuple[ShadowLog, SnapshotMetadata]]:
-    """Every state that the disk may be in, with what was under way done or not done."""
-    durable = node.durable
-    found = [(durable.log, durable.snapshot)]
-    for attempt in durable.attempts:
-        for log, snapshot in list(found):
-            changed = log.copy()
-            if attempt.snapshot is not None:
-                if attempt.snapshot.last_included_index <= snapshot.last_included_index:
-                    continue
-                changed.install(attempt.snapshot)
-                found.append((changed, attempt.snapshot))
-            elif attempt.entries:
-                changed.put(attempt.entries)
-                found.append((changed, snapshot))
-    return found
-
-
-def _state(state: HardState) -> str:
-    return f"term {state.current_term}, vote {state.voted_for}"

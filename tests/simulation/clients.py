@@ -61,7 +61,7 @@ class Client:
         self._count += 1
         self._waiting = self._count
         self._call = world.events.now
-        self._floor = world.checker.read_floor
+        self._floor = world.outcomes.read_floor
         process = self._a_process()
         if process is None:
             self._pause()
@@ -111,7 +111,7 @@ class Client:
                 f"{self._node} answers a read from its state at {index}; a state at {self._floor}"
                 " had been seen before the read was asked",
             )
-        self._world.checker.seen(index)
+        self._world.outcomes.seen(index)
         items = decode_items(data).items
         value = items[0].value.decode() if items else None
         self._last_seen[self._operation[1]] = value
@@ -119,7 +119,7 @@ class Client:
 
     def _written(self, number: int, outcome: str, index: int, result: bytes) -> None:
         if outcome == "applied":
-            self._world.checker.acknowledged(index, result)
+            self._world.outcomes.acknowledged(index, result)
         if number != self._waiting:
             return
         kind, key, value, _ = self._operation

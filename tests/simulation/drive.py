@@ -138,7 +138,7 @@ class Drive:
         if kind < 0.3 and logs:
             path = logs[-1]
         else:
-            path = self.random.choice(snapshots if kind < 0.5 and snapshots else paths)
+            path = self.random.choice(snapshots if kind < 0.6 and snapshots else paths)
         inode = self.names[path]
         content = [at for at, byte in enumerate(inode.disk) if byte]
         if kind < 0.3 and content:

@@ -217,9 +217,9 @@ def snapshot_goes_back(patches: Patches) -> None:
 @mutation("the tail in memory is taken to reach further back than it does")
 def log_slice_ignores_eviction(patches: Patches) -> None:
     def slice_from(self: Log, first: int, max_bytes: int) -> tuple[Entry, ...] | None:
-        found = original(self, first, max_bytes)
+        found: tuple[Entry, ...] | None = original(self, first, max_bytes)
         if found is None and self.tail_first_index <= self.last_index:
-            return original(self, self.tail_first_index, max_bytes)
+            found = original(self, self.tail_first_index, max_bytes)
         return found
 
     original = patches.set(Log, "slice", slice_from)

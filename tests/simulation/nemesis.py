@@ -157,12 +157,12 @@ class Nemesis:
     def _kill(self) -> None:
         for node in self._victims():
             self._world.count("kill")
-            self._world.kill(node, power=False, what="is killed")
+            self._world.lives.kill(node, power=False, what="is killed")
 
     def _power_loss(self) -> None:
         for node in self._victims():
             self._world.count("power loss")
-            self._world.kill(node, power=True, what="loses power")
+            self._world.lives.kill(node, power=True, what="loses power")
 
     def _victims(self) -> list[Node]:
         """Mostly one; at times everything stands in the same rack."""
@@ -180,9 +180,9 @@ class Nemesis:
         except (DiskFull, StorageFailed) as error:
             self._world.say(f"{node.name} cannot say that it ends: {error}")
         except Crashed as crash:
-            self._world.crashed(process, crash)
+            self._world.lives.crashed(process, crash)
             return
-        self._world.kill(node, power=False, what="ends cleanly")
+        self._world.lives.kill(node, power=False, what="ends cleanly")
 
     def _clock_rate(self) -> None:
         self._run_clock(self._victim(), self._random.choice((0.5, 0.9, 0.99, 1.01, 1.1, 2.0)))
@@ -242,7 +242,7 @@ class Nemesis:
         if node.rotten or len(broken) >= (len(world.nodes) - 1) // 2 or not node.lives:
             return
         world.count("bit rot")
-        world.kill(node, power=True, what="loses power")
+        world.lives.kill(node, power=True, what="loses power")
         node.rotten = True
         world.say(f"a bit flips in {node.drive.rot()}")
 

@@ -30,7 +30,7 @@ class Call:
         self.sender = sender
         self.to = to
         self.message = message
-        self.known_as = sender.peer_id(to)
+        self.known_as = sender.peers.id_of(to)
         self.done = False
 
 

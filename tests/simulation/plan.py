@@ -99,6 +99,7 @@ THEMES: dict[str, dict[str, float]] = {
         "fsync error": 5.0,
         "leadership transfer": 1.0,
     },
+    "rot": {"bit rot": 2.5, "clean restart": 5.0, "power loss": 8.0},
     "partitions": {"old leader": 4.0, "isolation": 5.0, "one-way cut": 8.0, "partition": 8.0},
 }
 """What half of the seeds are about, on top of what else they have: rare things need company."""
@@ -108,7 +109,7 @@ def plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     theme = random.choice(("", "", "", "", *list(THEMES)[1:]))
     rates = _rates(random) | THEMES[theme]
-    snapshots = theme == "snapshots" or random.random() < 0.7
+    snapshots = theme in {"snapshots", "rot"} or random.random() < 0.7
     segment_bytes = random.choice((4096, 4096, 8192))
     settings = _settings(random, small=snapshots or random.random() < 0.5)
     snapshot_log_bytes = settings.tail_bytes + int(segment_bytes * random.choice((1.2, 2.0, 3.0)))

@@ -22,12 +22,13 @@ from raftd.raft.messages import (
 )
 from raftd.raft.raft import Raft
 from raftd.raft.update import Outgoing, Update
-from raftd.storage.disk import DirectoryDamaged, Disk, DiskFull, PeerIdentity, StorageFailed
+from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
 from tests.simulation.applying import Applier
 from tests.simulation.files import Crashed, SimulatedFiles
 from tests.simulation.machine import Machine
 from tests.simulation.network import Call
 from tests.simulation.node import Node
+from tests.simulation.peers import Peers
 from tests.simulation.saving import Saver
 from tests.simulation.serving import Serving
 from tests.simulation.shadow import ShadowLog
@@ -58,7 +59,6 @@ class Process:
         self.random = world.random
         self.settings = world.plan.settings
         self._group = world.plan.group
-        self._known: dict[str, PeerIdentity] = disk.known_peers
         self._answers: dict[tuple[str, int], tuple[Call, float]] = {}
         """(sender, request id) -> the request that waits for its answer, and until when"""
         self._calls = dict.fromkeys(world.plan.names, 0)
@@ -80,6 +80,7 @@ class Process:
         self.snapshots = Snapshots(self)
         self.saver = Saver(self)
         self.serving = Serving(self)
+        self.peers = Peers(self)
 
     def now(self) -> float:
         """By the node's own clock."""
@@ -97,37 +98,19 @@ class Process:
         try:
             action(*args)
         except Crashed as crash:
-            self.world.crashed(self, crash)
+            self.world.lives.crashed(self, crash)
         except StorageFailed as error:
-            self.world.exited(self, str(error))
+            self.world.lives.exited(self, str(error))
         except DirectoryDamaged as error:
-            self.world.damaged(self.node, str(error))
+            self.world.lives.damaged(self.node, str(error))
 
     def later(self, delay: float, action: Callable[..., object], *args: Any) -> None:
         self.world.events.after(delay, self.enter, action, *args)
 
     def begin(self) -> None:
         """As raftd.driver.driver.run."""
-        for peer in self.raft.server.peers:
-            self._meet(peer)
+        self.peers.meet_all()
         self.kick()
-
-    def _meet(self, peer: str) -> None:
-        """Learn who a peer is while all is well (raftd.driver.driver._meet)."""
-        if peer not in self._known:
-            carry = self.world.network.carry
-            carry(self.name, peer, self._greet, peer, once=True)
-            self.later(self.settings.election_timeout[0], self._meet, peer)
-
-    def _greet(self, peer: str) -> None:
-        process = self.world.nodes[peer].process
-        if process is not None:
-            process.enter(process.greeted, self, self.peer_id(peer))
-
-    def greeted(self, sender: Process, known_as: bytes) -> None:
-        if self.admits(sender, known_as):
-            answer = sender.enter, sender.admits, self, sender.node_id
-            self.world.network.carry(self.name, sender.name, *answer, once=True)
 
     def resume(self) -> None:
         """Everything that came meanwhile is there at once."""
@@ -240,7 +223,7 @@ class Process:
             self.world.network.request(self, outgoing.to, filled)
 
     def receive_answer(self, call: Call, responder: Process, message: Message) -> None:
-        if not self.admits(responder, self.node_id):
+        if not self.peers.admits(responder, self.peers.node_id):
             return
         if not call.done:
             call.done = True
@@ -264,7 +247,7 @@ class Process:
 
     def receive_request(self, call: Call) -> None:
         """As raftd.driver.driver._answer_request."""
-        if not self.admits(call.sender, call.known_as):
+        if not self.peers.admits(call.sender, call.known_as):
             return
         message = call.message
         key = (call.sender.name, message.request_id)
@@ -277,36 +260,6 @@ class Process:
         self._answers[key] = call, now + 10 * self.settings.election_timeout[1]
         self.raft.receive(self.now(), call.sender.name, message)
         self.kick()
-
-    @property
-    def node_id(self) -> bytes:
-        return self.disk.identity.node_id
-
-    def peer_id(self, name: str) -> bytes:
-        """By what id it knows a peer; empty before they met."""
-        known = self._known.get(name)
-        return known.node_id if known is not None else b""
-
-    def admits(self, sender: Process, known_as: bytes) -> bool:
-        """Whether a message counts (raftd.driver.peers._admit): is its sender who it was, and
-        does it mean us?"""
-        if known_as not in {b"", self.node_id}:
-            return False
-        known = self._known.get(sender.name)
-        identity = sender.disk.identity
-        if known is None or (
-            identity.incarnation > known.incarnation and known.node_id == identity.node_id
-        ):
-            try:
-                self.disk.remember_peer(sender.name, identity.node_id, identity.incarnation)
-            except DiskFull:
-                return False
-            self._known = self.disk.known_peers
-            self.node.met = frozenset(self._known)
-            return True
-        if known.node_id != identity.node_id:
-            return False
-        return identity.incarnation == known.incarnation or not self.world.plan.check_incarnation
 
     def _encode(self, index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
         return record.encode(index, term, entry_type, payload, int(self.world.events.now * 1000))

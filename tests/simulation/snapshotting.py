@@ -84,7 +84,7 @@ class Snapshots:
             members for at, members in reversed(server.configurations) if at <= index
         )
         metadata = SnapshotMetadata(index, term, configuration)
-        process.world.checker.snapshot_taken(process, metadata)
+        process.world.outcomes.snapshot_taken(process, metadata)
         process.later(self._a_moment(), self._adopt, path, metadata)
 
     def _adopt(self, path: Path, metadata: SnapshotMetadata) -> None:

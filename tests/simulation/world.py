@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from pathlib import Path
 from random import Random
 
 import msgspec
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Role
-from raftd.storage.disk import (
-    DirectoryDamaged,
-    DirectoryMismatch,
-    Disk,
-    DiskFull,
-    StorageFailed,
-)
 from tests.history import Operation
 from tests.linearizability import Undecided, check
 from tests.simulation.checker import Checker
 from tests.simulation.clients import Client
 from tests.simulation.events import Events
-from tests.simulation.files import Crashed, DiskFaults, SimulatedFiles
+from tests.simulation.files import DiskFaults
 from tests.simulation.law import Law
-from tests.simulation.machine import Machine
+from tests.simulation.lives import Lives
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import Node
+from tests.simulation.outcomes import Outcomes
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.trace import Trace
 from tests.simulation.violation import Violation
-
-CLUSTER_ID = b"simulated 123456"
 
 
 class Result(msgspec.Struct):
@@ -63,14 +54,16 @@ class World:
         self.trace = Trace(echo=echo)
         self.random = Random(f"world {plan.seed}")
         addresses = {name: f"tcp://{name}:1" for name in plan.names}
-        self._initial = Configuration(plan.names, addresses=addresses)
-        self.nodes = {name: Node(name, str(plan.seed), self._initial) for name in plan.names}
+        self.initial = Configuration(plan.names, addresses=addresses)
+        self.nodes = {name: Node(name, str(plan.seed), self.initial) for name in plan.names}
         self.faults: Counter[str] = Counter()
         self.checker = Checker(dict(self.nodes), self.count)
         self.law = Law(self.checker)
+        self.outcomes = Outcomes(self.checker)
         self.network = Network(self)
         self.history: list[Operation] = []
         self.clients = [Client(self, number) for number in range(plan.clients)]
+        self.lives = Lives(self)
         self.nemesis = Nemesis(self)
         self.healed = False
 
@@ -112,7 +105,7 @@ class World:
         plan = self.plan
         for node in self.nodes.values():
             node.disk_faults.short = plan.short_operations
-            self.events.after(self.random.uniform(0.0, 0.1), self.start, node)
+            self.events.after(self.random.uniform(0.0, 0.1), self.lives.start, node)
         for client in self.clients:
             client.start()
         self.nemesis.start()
@@ -138,7 +131,7 @@ class World:
             node.clock.set_rate(self.events.now, 1.0)
             process = node.process
             if process is None:
-                self.start(node)
+                self.lives.start(node)
             else:
                 process.files.faults = faults
                 process.enter(process.clock_changed)
@@ -206,127 +199,7 @@ class World:
         if illegal is not None:
             raise Violation("linearizability", f"key {illegal.key}: {illegal.explanation}")
 
-    # ---- lives
-
-    def start(self, node: Node) -> None:
-        """The operator, or systemd, starts the node."""
-        if self.nodes[node.name] is not node or node.process is not None or node.is_left_out:
-            return
-        node.lives += 1
-        files = SimulatedFiles(node.drive, node.disk_faults, node.random)
-        try:
-            disk = Disk.open(
-                Path("/data") / node.name,
-                name=node.name,
-                cluster_id=CLUSTER_ID,
-                initial=self._initial,
-                segment_bytes=self.plan.segment_bytes,
-                tail_bytes=self.plan.settings.tail_bytes,
-                files=files,
-            )
-            machine = self._machine(node, disk, files)
-        except Crashed as crash:
-            self._after_crash(node, crash)
-            return
-        except (DiskFull, StorageFailed) as error:
-            self.say(f"{node.name} does not start: {error}")
-            self._down(node)
-            return
-        except (DirectoryDamaged, DirectoryMismatch) as error:
-            self.damaged(node, str(error))
-            return
-        self.say(f"{node.name} begins life {disk.identity.incarnation}; {' '.join(disk.notes)}")
-        recovered = disk.recovered
-        self.checker.recovers(node, recovered)
-        node.durable.accept(recovered, list(recovered.configurations))
-        process = Process(self, node, disk, files, machine)
-        node.process = process
-        self.checker.begins(process)
-        process.enter(process.begin)
-
-    def _machine(self, node: Node, disk: Disk, files: SimulatedFiles) -> Machine:
-        """As raftd.server: the state machine's files count only if they must be whole."""
-        machine = node.machine
-        if machine is None or not (disk.was_clean or disk.same_boot):
-            machine = Machine(files)
-        machine.files = files
-        node.machine = machine
-        file = disk.snapshot_file
-        if file is not None and machine.last_applied < disk.snapshot.last_included_index:
-            machine.restore(file)
-            self.checker.same_image(node.name, machine)
-        if machine.last_applied > disk.last_index:
-            raise Violation(
-                "durable state",
-                f"{node.name} had applied {machine.last_applied}, its log ends at"
-                f" {disk.last_index}",
-            )
-        return machine
-
-    def kill(self, node: Node, *, power: bool, what: str) -> None:
-        """The process ends here and now; with `power`, what was not synced is in doubt."""
-        if node.process is not None:
-            self.checker.ends(node.process)
-            node.process.dead = True
-            node.process.files.die()
-            node.process = None
-        if power:
-            node.drive.lose_power()
-            node.machine = None
-        self.say(f"{node.name}: {what}")
-        self._down(node)
-
-    def crashed(self, process: Process, crash: Crashed) -> None:
-        """It died inside a disk operation."""
-        self.checker.ends(process)
-        process.dead = True
-        process.node.process = None
-        self._after_crash(process.node, crash)
-
-    def _after_crash(self, node: Node, crash: Crashed) -> None:
-        self.count("crash in disk operation")
-        power = self.random.random() < 0.6
-        what = f"{'loses power' if power else 'is killed'} in a disk operation: {crash}"
-        self.kill(node, power=power, what=what)
-
-    def exited(self, process: Process, why: str) -> None:
-        """It says that its disk failed."""
-        faults = process.node.disk_faults
-        if faults.full and faults.full_for_overwrites:
-            self.count("exit because of a full disk")
-        elif not {"fsync error", "write error"} & set(faults.happened):
-            raise Violation("no exit without a fault", f"{process.name}: {why}")
-        self.kill(process.node, power=self.random.random() < 0.2, what=f"exits: {why}")
-
-    def damaged(self, node: Node, why: str) -> None:
-        """It refuses its directory. The operator leaves it out, or wipes it in vain."""
-        if not node.rotten:
-            raise Violation("damage is no false alarm", f"{node.name}: {why}")
-        self.count("bit rot detected")
-        self.kill(node, power=False, what=f"is damaged: {why}")
-        if self.random.random() < 0.5 or not self._everybody_met(node):
-            node.excluded, node.is_left_out = "damaged", True
-            return
-        # Another node under the old name. What the old one had promised still counts as kept:
-        # others may rely on it.
-        wiped = Node(node.name, f"{self.plan.seed} wiped", self._initial)
-        wiped.excluded = node.excluded = "wiped"
-        wiped.rotten = True
-        self.nodes[node.name] = wiped
-        self.events.after(self.plan.settings.election_timeout[1], self.start, wiped)
-        self.say(f"{node.name} is wiped")
-        self.count("wiped")
-
-    def _everybody_met(self, node: Node) -> bool:
-        """Only who has met a node refuses one that comes back with an empty disk."""
-        return all(node.name in each.met for each in self.nodes.values() if each is not node)
-
-    def _down(self, node: Node) -> None:
-        for happened in node.disk_faults.happened:
-            self.count(happened)
-        node.disk_faults.happened.clear()
-        delay = self.random.expovariate(1.0 / self.plan.settings.election_timeout[1])
-        self.events.after(0.2 if self.healed else delay, self.start, node)
+    # ---- for clients
 
     def some_process(self, random: Random, last: str) -> Process | None:
         """One that runs, for a client: mostly the one it asked last, at times one that leads
