@@ -44,6 +44,7 @@ class Cluster:
         members = dict(addresses or {name: f"tcp://127.0.0.1:{free_port()}" for name in names})
         # Not pytest's own: a socket's path has at most 107 bytes.
         self.directory = Path(tempfile.mkdtemp(prefix="raftd-test-"))
+        self._entered = False
         self.nodes: dict[str, Node] = {}
         self.belongings = contextlib.ExitStack()
         """Left when all processes have ended, before the directory is removed."""
@@ -63,6 +64,7 @@ class Cluster:
             self.nodes[name] = Node(self.directory / name, own)
 
     def __enter__(self) -> Self:
+        self._entered = True
         return self
 
     def __exit__(
@@ -109,10 +111,16 @@ class Cluster:
 
     def start(self) -> Self:
         """Start all that do not run, and wait until they have a leader that can write."""
-        for node in self.nodes.values():
-            if not node.running:
-                node.start()
-        self.wait_for_leader()
+        try:
+            for node in self.nodes.values():
+                if not node.running:
+                    node.start()
+            self.wait_for_leader()
+        except BaseException as error:
+            if not self._entered:  # nobody else will
+                error.add_note(self.logs())
+                self.close()
+            raise
         return self
 
     def kill_all(self) -> None:

@@ -53,7 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=10, help="how many clients (10)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the faults")
     options = parser.parse_args(arguments)
-    os.environ[KEEP] = "1"
     print(f"seed {options.seed}", flush=True)
     recorder = Recorder(options.history)
     try:
@@ -96,6 +95,7 @@ def _surroundings(size: int, dice: random.Random) -> Generator[tuple[Cluster, Fa
         try:
             yield cluster, faults
         except BaseException:
+            os.environ[KEEP] = "1"
             cluster.kill_all()
             for node in cluster:  # what is on a small disk goes away with it
                 shutil.copytree(node.data, node.directory / "data-kept", dirs_exist_ok=True)

@@ -54,7 +54,7 @@ def test_kill_of_the_leader_under_load_loses_nothing() -> None:
     recorder = Recorder()
     with Cluster(3).start() as cluster:
         with Load(list(cluster), recorder=recorder) as load:
-            for _ in range(4):
+            for _ in range(3):
                 load.wait_for_acknowledged(100)
                 leader = cluster.wait_for_leader()
                 leader.kill()
@@ -197,7 +197,7 @@ def test_staggered_restarts_never_lower_a_term() -> None:
     dice = random.Random(1)
     terms = dict.fromkeys(["node1", "node2", "node3"], 0)
     with Cluster(3).start() as cluster:
-        for number in range(4):
+        for number in range(3):
             with cluster.wait_for_leader().client() as client:
                 client.put(f"key{number}", str(number))
             cluster.kill_all()

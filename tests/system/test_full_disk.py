@@ -75,11 +75,12 @@ def test_start_on_a_full_disk() -> None:
         follower.kill()
         fill(follower.data / "filler")
         follower.start()
-        wait_until(
-            lambda: not follower.running or "disk full" in _problem(follower),
-            f"{follower.name} notices",
-        )
-        if not follower.running:
+        wait_until(lambda: not follower.running or follower.status(), "it starts, or does not")
+        if follower.running:
+            for number in range(30):
+                cluster.wait_until_writable(leader, "b", f"{number}" + "x" * 20_000)
+            wait_until(lambda: "disk full" in _problem(follower), "it says so")
+        else:
             follower.wait_for_exit(5)
             assert "No space left" in follower.log_of_this_life
             assert "Traceback" not in follower.log_of_this_life

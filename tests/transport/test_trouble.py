@@ -160,12 +160,12 @@ async def test_a_connection_whose_packets_vanish_is_replaced(
     ):
         client.set_peer("a", between.address)
         await eventually(lambda: client.call("a", b"x", 5))
-        assert between.accepted == 1
-        between.frozen = lambda number: number == 1
+        before = between.accepted
+        between.frozen = lambda number: number <= before
         with pytest.raises(Unreachable, match="did not answer"):
             await client.call("a", b"x", 0.05)
         assert await eventually(lambda: client.call("a", b"y", 5)) == b"y"
-        assert between.accepted == 2
+        assert between.accepted > before
 
 
 async def test_a_single_slow_answer_does_not_cost_the_connection() -> None:
