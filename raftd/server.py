@@ -21,6 +21,7 @@ from raftd import logs
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
+from raftd.doorbell import Worker
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.driver.errors import Refused
 from raftd.kv.store import KeyValueStore
@@ -147,6 +148,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
         receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
     )
+    saving = Worker("raftd-save")
     driver = Driver(
         disk=disk,
         state_machine=store,
@@ -154,6 +156,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         settings=_settings(config),
         dice=random.SystemRandom(),
         addresses=config.members,
+        offload_saves=saving.do,
     )
     manager = ServiceManager()
     reload = _Reload(config, manager)
@@ -164,6 +167,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
     finally:
         with trio.CancelScope(shield=True):
             await transport.aclose()
+        saving.close()
 
 
 async def _live(

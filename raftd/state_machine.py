@@ -31,8 +31,9 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class StateMachine(Protocol):
-    """Called from worker threads: `apply`, `snapshot` and `restore` never at the same time as each
-    other except that `snapshot` may run beside `apply`; `read` beside anything."""
+    """Called from any thread: `apply`, `snapshot` and `restore` never at the same time as each
+    other except that `snapshot` may run beside `apply`; `read` beside anything. A short `apply`
+    and a quick `read` are called in the event loop, which stands still meanwhile."""
 
     @property
     def last_applied(self) -> int:
@@ -50,6 +51,10 @@ class StateMachine(Protocol):
 
     def read(self, query: bytes) -> bytes:
         """Answer a query from the state as it is now; sees a whole number of batches."""
+        ...
+
+    def is_quick(self, query: bytes) -> bool:
+        """Is the answer one look-up away, so that it would cost more to have a thread find it?"""
         ...
 
     def snapshot(self, path: Path) -> int:

@@ -1,8 +1,8 @@
 """One client's connection: calls are begun as they come, and their replies leave in the same order.
 
-A call that is answered quickly costs no task; any other runs in one of its own, so that calls sent
-one behind the other overlap. They are begun in their order all the same: the driver sees writes as
-they were sent. When too much is in flight, reading stops until there is room.
+It is read by raftd.admin.intake. A call is begun in place; only one that waits for something of
+its own has a task, so calls sent one behind the other overlap. They are begun in their order: the
+driver sees writes as they were sent. When too much is in flight, reading stops until there is room.
 
 A client that hangs up does not undo what it asked for: calls that are under way go on, streams end.
 """
@@ -12,140 +12,169 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import trio
 
 from raftd.admin import message, protocol
-from raftd.admin.handlers.call import Call, Reply
+from raftd.admin.handlers.call import Call, Later, Reply
 from raftd.admin.handlers.dispatch import Handlers, Method
+from raftd.admin.intake import Intake
 from raftd.admin.limits import Limits, Memory
 from raftd.admin.message import Malformed
 from raftd.admin.protocol import CallError
 from raftd.admin.replies import OutOfMemory, Place, Replies
+from raftd.driver.waiting import Promise
 
 _RECEIVE_BYTES = 1 << 16
 _TURN = 64
-"""calls that are begun before other tasks get their turn"""
-_LOOK_EVERY = 5.0
-"""seconds between looks whether the client is still there, while nothing is read from it"""
-
-
-class _Waiting:
-    """A call whose task has not begun. `scope`: a stream's, which ends it."""
-
-    __slots__ = ("arguments", "method", "place", "scope")
-
-    def __init__(self, place: Place, method: Method, arguments: Mapping[str, Any]) -> None:
-        self.place = place
-        self.method = method
-        self.arguments = arguments
-        self.scope: trio.CancelScope | None = None
+"""calls that are begun before other connections get their turn"""
 
 
 class Connection:
     """`sock` is connected and non-blocking; it is closed when `run` is over."""
 
     def __init__(
-        self, sock: socket.socket, handlers: Handlers, caller: Call, limits: Limits, memory: Memory
+        self,
+        sock: socket.socket,
+        handlers: Handlers,
+        caller: Call,
+        limits: Limits,
+        memory: Memory,
+        intake: Intake,
     ) -> None:
         self._socket = sock
         self._handlers = handlers
         self._caller = caller
         self._limits = limits
         self._memory = memory
-        self._buffered = 0  # bytes of calls that are not begun
-        self._waiting: deque[_Waiting] = deque()
-        self._running = 0  # calls that have a task
+        self._intake = intake
+        self._buffer = bytearray()  # the first part of a call
+        self._began = 0.0  # when that came
+        self._held = 0  # bytes of it that are counted
+        self._pending: deque[bytes | bytearray] = deque()  # calls that are not begun
+        self._running = 0  # calls that are, and are not answered
         self._streams: set[trio.CancelScope] = set()
-        self._progress = trio.Event()
-        self._reading = trio.CancelScope()
-        self._calls: trio.Nursery
+        self._is_watched = False
+        self._input_over = False
+        self._over = trio.Event()
+        self._failure: Exception | None = None
+        self._tasks: trio.Nursery
         self._replies = Replies(
-            sock, limits, memory, on_progress=self._note_progress, on_break=self.stop
+            sock, limits, memory, on_progress=self._progress, on_break=self.stop, spawn=self._spawn
         )
 
     async def run(self) -> None:
         """Until the client hangs up or breaks the rules, or `stop`; and its calls are done."""
         try:
-            async with trio.open_nursery() as self._calls:
-                with self._reading:
-                    await self._read()
-                while self._streams:
-                    await self._wait_for_progress()
+            async with trio.open_nursery() as self._tasks:
+                self._watch(wanted=not self._input_over)
+                await self._over.wait()
+                if self._failure is not None:
+                    raise self._failure
         finally:
+            self._input_over = True
+            self._watch(wanted=False)
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
-            self._memory.take(-self._buffered)
+            self._memory.take(-self._held)
             self._replies.close()
 
     def stop(self) -> None:
         """Begin no more calls; those that are under way are still answered, streams end."""
-        self._reading.cancel()
+        self._end_of_input()
         self._end_streams()
+        self._intake.soon(self)
 
-    async def _read(self) -> None:
-        buffer = bytearray()
-        began = trio.current_time()
+    def look(self, now: float) -> bool:
+        """Is the client still there, and does it go on with what it has begun?"""
+        if self._streams and not self._is_watched and _has_hung_up(self._socket):
+            self._end_streams()
+        seconds = self._limits.message_timeout
+        if self._buffer and self._is_watched and now > self._began + seconds:
+            self._refuse_bytes(f"a call was not complete {seconds:g} s after its first byte")
+        return bool(self._streams or (self._buffer and not self._input_over))
+
+    def read(self) -> None:
         try:
-            while chunk := await self._receive(began if buffer else None):
-                if not buffer:
-                    began = trio.current_time()
-                buffer += chunk
-                if 0 in chunk:
-                    *calls, buffer = buffer.split(b"\0")
-                    await self._begin_all(calls)
-                    began = trio.current_time()
-                self._hold_buffer(len(buffer))
-            if buffer:
-                await self._refuse_bytes("the last call has no NUL byte at its end")
+            self._read()
+            self._proceed()
+        except Exception as error:
+            self._fail(error)
+
+    def proceed(self) -> None:
+        try:
+            self._proceed()
+        except Exception as error:
+            self._fail(error)
+
+    def _read(self) -> None:
+        if self._input_over:
+            return
+        try:
+            chunk = self._socket.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            chunk = b""
+        if chunk:
+            self._guarded(self._take, chunk)
+        elif self._buffer:
+            self._refuse_bytes("the last call has no NUL byte at its end")
+        else:
+            self._end_of_input()
+
+    def _proceed(self) -> None:
+        """Begin calls, send replies, and see what there is to wait for now."""
+        if self._pending:
+            self._guarded(self._begin_some)
+        self._replies.flush()
+        if self._pending and self._has_room():
+            self._intake.soon(self)
+        self._watch(wanted=not (self._input_over or self._pending))
+        if self._input_over and not (self._pending or self._running or self._replies.is_busy):
+            self._over.set()
+
+    # ---- calls in
+
+    def _guarded(self, function: Callable[..., None], *args: object) -> None:
+        """The client may break the rules in there: then nothing more is read."""
+        try:
+            function(*args)
         except Malformed as error:
-            await self._refuse_bytes(str(error))
+            self._refuse_bytes(str(error))
         except OutOfMemory:
             reason = "too many large calls at once; try again a little later"
-            await self._refuse(CallError(protocol.BUSY, {"reason": reason}))
+            self._refuse(CallError(protocol.BUSY, {"reason": reason}))
 
-    async def _receive(self, began: float | None) -> bytes:
-        """Some bytes, none at the end. Raises Malformed for a call that `began` too long ago."""
-        while True:
-            if began is None:
-                await trio.lowlevel.wait_readable(self._socket)
-            else:
-                seconds = self._limits.message_timeout
-                with trio.move_on_at(began + seconds) as scope:
-                    await trio.lowlevel.wait_readable(self._socket)
-                if scope.cancelled_caught:
-                    raise Malformed(f"a call was not complete {seconds:g} s after its first byte")
-            try:
-                return self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError:
-                return b""
-
-    def _hold_buffer(self, size: int) -> None:
-        self._check_size(size)
-        if not self._memory.take(size - self._buffered):
+    def _take(self, chunk: bytes) -> None:
+        if not self._buffer and chunk.find(0) == len(chunk) - 1:
+            self._pending.append(chunk[:-1])  # one whole call, as it mostly is
+            return
+        if not self._buffer:
+            self._began = trio.current_time()
+            self._intake.look_after(self)
+        self._buffer += chunk
+        if 0 in chunk:
+            *calls, self._buffer = self._buffer.split(b"\0")
+            self._pending.extend(calls)
+            self._began = trio.current_time()
+        self._check_size(len(self._buffer))
+        if not self._memory.take(len(self._buffer) - self._held):
             raise OutOfMemory
-        self._buffered = size
+        self._held = len(self._buffer)
 
     def _check_size(self, size: int) -> None:
         if size > self._limits.message_bytes:
             raise Malformed(f"a call has more than {self._limits.message_bytes} bytes")
 
-    async def _begin_all(self, calls: Sequence[bytearray]) -> None:
-        for number, data in enumerate(calls, 1):
-            if not self._has_room():
-                await self._replies.flush()
-                while not self._has_room():
-                    await self._wait_for_progress()
-            self._begin(data)
-            if number % _TURN == 0:
-                await self._replies.flush()
-                await trio.lowlevel.checkpoint()
-        await self._replies.flush()
+    def _begin_some(self) -> None:
+        for _ in range(_TURN):
+            if not self._pending or not self._has_room():
+                return
+            self._begin(self._pending.popleft())
 
     def _has_room(self) -> bool:
         return (
@@ -154,65 +183,116 @@ class Connection:
             and self._replies.held < self._limits.message_bytes
         )
 
-    def _begin(self, data: bytearray) -> None:
+    def _begin(self, data: bytes | bytearray) -> None:
         """Answer a call, or begin to. Raises Malformed, OutOfMemory."""
         self._check_size(len(data))
         call = message.decode(data)
-        reply: bytes | None = None
         try:
             method = self._handlers.method(call.method, upgrade=call.upgrade)
             arguments = method.arguments(call.parameters)
-            if method.quick:
-                reply = message.encode({"parameters": method.answer(self._caller, arguments)})
         except CallError as error:
-            reply = message.encode_error(error)
-        place = self._replies.take_place(len(data), oneway=bool(call.oneway))
-        if reply is not None:
-            self._replies.fill(place, reply)
+            place = self._replies.take_place(len(data), oneway=bool(call.oneway))
+            self._replies.fill(place, message.encode_error(error))
             return
-        self._running += 1
-        waiting = _Waiting(place, method, arguments)
-        if call.more and not call.oneway:
-            waiting.scope = trio.CancelScope()
-            self._streams.add(waiting.scope)
-        self._waiting.append(waiting)
-        self._calls.start_soon(self._answer_next)
+        place = self._replies.take_place(len(data), oneway=bool(call.oneway))
+        if method.needs_task:
+            self._begin_task(place, method, arguments, stream=bool(call.more))
+            return
+        try:
+            answer = method.answer(self._caller, arguments)
+        except CallError as error:
+            self._replies.fill(place, message.encode_error(error))
+            return
+        if isinstance(answer, Later):
+            self._running += 1
+            answer.promise.when_done(partial(self._done, place, method, answer))
+        else:
+            self._replies.fill(place, message.encode({"parameters": answer}))
 
-    async def _refuse_bytes(self, reason: str) -> None:
-        await self._refuse(CallError(protocol.PROTOCOL_ERROR, {"reason": reason}))
+    def _done(self, place: Place, method: Method, later: Later[Any], promise: Promise[Any]) -> None:
+        """What a call has waited for is there."""
+        self._running -= 1
+        try:
+            data = _encode(method, later, promise)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._replies.fill(place, data)
+        self._intake.soon(self)
 
-    async def _refuse(self, error: CallError) -> None:
+    def _fail(self, error: Exception) -> None:
+        """A bug of ours, wherever it showed: `run` raises it."""
+        self._failure = error
+        self._over.set()
+
+    def _refuse_bytes(self, reason: str) -> None:
+        self._refuse(CallError(protocol.PROTOCOL_ERROR, {"reason": reason}))
+
+    def _refuse(self, error: CallError) -> None:
         """The last reply there is: nothing more is read."""
         self._replies.fill(self._replies.take_place(0), message.encode_error(error))
-        await self._replies.flush()
+        self._end_of_input()
         self._end_streams()  # they could keep that reply waiting for ever
+        self._intake.soon(self)
 
-    async def _answer_next(self) -> None:
-        # Trio starts tasks in any order. Whichever is first takes the call that is.
-        call = self._waiting.popleft()
-        if call.scope is None:
-            await self._answer(call, self._caller)
+    def _end_of_input(self) -> None:
+        self._input_over = True
+        self._pending.clear()
+
+    def _watch(self, *, wanted: bool) -> None:
+        if wanted and not self._is_watched:
+            self._intake.watch(self._socket, self)
+        elif self._is_watched and not wanted:
+            self._intake.unwatch(self._socket)
+        self._is_watched = wanted
+
+    def _progress(self) -> None:
+        """There may be room for more calls."""
+        if self._pending or self._input_over:
+            self._intake.soon(self)
+
+    # ---- calls that have a task
+
+    def _begin_task(
+        self, place: Place, method: Method, arguments: Mapping[str, Any], *, stream: bool
+    ) -> None:
+        self._running += 1
+        if stream and not place.oneway:
+            scope = trio.CancelScope()
+            self._streams.add(scope)
+            self._intake.look_after(self)
+            self._spawn(self._stream, place, method, arguments, scope)
         else:
-            await self._stream(call, call.scope)
+            self._spawn(self._answer, place, method, arguments, self._caller)
 
-    async def _answer(self, call: _Waiting, caller: Call) -> None:
+    def _spawn(self, function: Callable[..., Any], *args: object) -> None:
+        self._tasks.start_soon(function, *args)
+
+    async def _answer(
+        self, place: Place, method: Method, arguments: Mapping[str, Any], caller: Call
+    ) -> None:
         try:
-            reply = await call.method.answer_later(caller, call.arguments)
+            reply = await method.answer_in_task(caller, arguments)
             data = message.encode({"parameters": reply})
         except CallError as error:
             data = message.encode_error(error)
         finally:
             self._running -= 1
-            self._note_progress()
-        self._replies.fill(call.place, data)
-        await self._replies.flush(gather=self._running > 0)
+            self._intake.soon(self)
+        self._replies.fill(place, data)
 
-    async def _stream(self, call: _Waiting, scope: trio.CancelScope) -> None:
-        send = partial(self._send_part, call.place)
+    async def _stream(
+        self,
+        place: Place,
+        method: Method,
+        arguments: Mapping[str, Any],
+        scope: trio.CancelScope,
+    ) -> None:
+        send = partial(self._send_part, place)
         with scope:
-            await self._answer(call, Call(self._caller.uid, self._caller.privileged, send))
+            caller = Call(self._caller.uid, self._caller.privileged, send)
+            await self._answer(place, method, arguments, caller)
         self._streams.discard(scope)
-        self._note_progress()
         if scope.cancelled_caught:
             self._replies.break_off()  # its place stays empty: nothing behind it can be sent
 
@@ -224,16 +304,13 @@ class Connection:
         for scope in self._streams:
             scope.cancel()
 
-    def _note_progress(self) -> None:
-        self._progress.set()
 
-    async def _wait_for_progress(self) -> None:
-        """Wait until there may be room, or fewer streams. Streams to nobody end."""
-        if self._streams and _has_hung_up(self._socket):
-            self._end_streams()
-        self._progress = trio.Event()
-        with trio.move_on_after(_LOOK_EVERY):
-            await self._progress.wait()
+def _encode(method: Method, later: Later[Any], promise: Promise[Any]) -> bytes:
+    try:
+        reply = later.to_reply(promise.result())
+    except Exception as error:
+        return message.encode_error(method.failure(error))
+    return message.encode({"parameters": reply})
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

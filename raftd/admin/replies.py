@@ -1,8 +1,8 @@
 """The replies of one connection: filled in any order, sent in the order of the calls.
 
-Each call has a `Place` in a queue. Whoever fills the first place and flushes sends all that is
-ready, in one write; whoever flushes meanwhile leaves it to that one. A stream sends its parts
-directly, once its place is the first. What calls and replies hold of the memory is counted here.
+Each call has a `Place` in a queue. `flush` sends all that is ready, in one write; what the socket
+does not take at once is left to a task. A stream sends its parts directly, once its place is the
+first. What calls and replies hold of the memory is counted here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
@@ -37,7 +38,7 @@ class Place:
 
 class Replies:
     """`on_progress` is called when there is more room, `on_break` when no reply can be sent now or
-    later."""
+    later; `spawn` starts a task."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Replies:
         *,
         on_progress: Callable[[], None],
         on_break: Callable[[], None],
+        spawn: Callable[..., Any],
     ) -> None:
         self.held = 0
         """bytes of calls that are under way, and of replies"""
@@ -56,12 +58,18 @@ class Replies:
         self._memory = memory
         self._on_progress = on_progress
         self._on_break = on_break
+        self._spawn = spawn
         self._places: deque[Place] = deque()
         self._sending = False
 
     def __len__(self) -> int:
         """Places in the queue."""
         return len(self._places)
+
+    @property
+    def is_busy(self) -> bool:
+        """There is something to send, now or later."""
+        return self._sending or bool(self._places)
 
     def take_place(self, size: int, *, oneway: bool = False) -> Place:
         """At the end of the queue, for a call of `size` bytes. Raises OutOfMemory."""
@@ -80,30 +88,41 @@ class Replies:
             place.size = len(reply)
             place.reply = reply
 
-    async def flush(self, *, gather: bool = False) -> None:
-        """Send what is ready, or leave it to the task that is sending already.
+    def flush(self) -> None:
+        """Send what is ready."""
+        while not self._sending and self._places and self._places[0].reply is not None:
+            ready: list[bytes] = []
+            size = 0
+            while self._places and (reply := self._places[0].reply) is not None:
+                ready.append(reply)
+                size += self._places.popleft().size
+            self._send(ready[0] if len(ready) == 1 else b"".join(ready), size)
+        if not self._sending and self._places and (turn := self._places[0].turn) is not None:
+            turn.set()
 
-        `gather`: let the tasks that are ready to run fill their places first.
-        """
-        if self._sending:
-            return
-        self._sending = True
+    def _send(self, data: bytes, size: int) -> None:
+        """`size` is released once all of it is gone."""
         try:
-            if gather:
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            while self._places and self._places[0].reply is not None:
-                ready: list[bytes] = []
-                size = 0
-                while self._places and (reply := self._places[0].reply) is not None:
-                    ready.append(reply)
-                    size += self._places.popleft().size
-                await self._write(b"".join(ready), self._limits.write_timeout)
-                self._release(size)
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(data)
+            self.break_off()
+        if sent == len(data):
+            self._release(size)
+        else:
+            self._sending = True
+            self._spawn(self._send_rest, memoryview(data)[sent:], size)
+
+    async def _send_rest(self, data: memoryview, size: int) -> None:
+        try:
+            await self._write(data, self._limits.write_timeout)
+            self._release(size)
         finally:
             self._sending = False
-        turn = self._places[0].turn if self._places else None
-        if turn is not None:
-            turn.set()
+        self.flush()
+        self._on_progress()
 
     async def send_part(self, place: Place, part: bytes) -> None:
         """One reply of a stream, whose last one goes into `place`. Waits for that to be the first.
@@ -128,7 +147,7 @@ class Replies:
         """Give all memory back."""
         self._memory.take(-self.held)
 
-    async def _write(self, data: bytes, patience: float) -> None:
+    async def _write(self, data: bytes | memoryview, patience: float) -> None:
         """All of `data`, unless the client goes away or takes nothing for `patience` seconds."""
         unsent = memoryview(data)
         try:

@@ -21,6 +21,7 @@ from raftd.admin import message, protocol
 from raftd.admin.connection import Connection
 from raftd.admin.handlers import Handlers
 from raftd.admin.handlers.call import Call
+from raftd.admin.intake import Intake
 from raftd.admin.limits import Limits, Memory
 from raftd.admin.socket_file import SocketError, SocketFile, SocketInUse
 
@@ -67,6 +68,7 @@ async def serve(
                 server.stop()
     finally:
         file.close()
+        server.close()
 
 
 class _Server:
@@ -81,21 +83,29 @@ class _Server:
         self._open: set[Connection] = set()
         self._nursery: trio.Nursery
         self._stopped = trio.Event()
+        self._intake = Intake()
         self._shelter = trio.CancelScope(shield=True)
         self._silent_until = -_SAY_AGAIN_SECONDS
 
     async def keep_connections(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Where connections live: sheltered from what ends `serve`, until their grace is over."""
         with self._shelter:
-            async with trio.open_nursery() as self._nursery:
-                task_status.started()
-                await self._stopped.wait()
+            async with trio.open_nursery() as readers:
+                readers.start_soon(self._intake.run)
+                async with trio.open_nursery() as self._nursery:
+                    task_status.started()
+                    await self._stopped.wait()
+                readers.cancel_scope.cancel()
 
     def stop(self) -> None:
         self._shelter.deadline = trio.current_time() + self._limits.grace
         self._stopped.set()
         for connection in self._open:
             connection.stop()
+
+    def close(self) -> None:
+        """When all connections are gone."""
+        self._intake.close()
 
     async def accept(self, listener: socket.socket) -> None:
         while True:
@@ -117,7 +127,9 @@ class _Server:
             self._turn_away(sock)
             return
         caller = Call(uid, uid in self._privileged)
-        connection = Connection(sock, self._handlers, caller, self._limits, self._memory)
+        connection = Connection(
+            sock, self._handlers, caller, self._limits, self._memory, self._intake
+        )
         self._open.add(connection)
         self._nursery.start_soon(self._run, connection)
 

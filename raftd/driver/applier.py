@@ -22,7 +22,9 @@ from raftd.storage.disk import Disk, StorageFailed
 
 log = logging.getLogger("raftd.driver")
 
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 256 << 10
+MAX_IN_PLACE = 256
+"""Entries that are applied without a thread, a millisecond or two."""
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
 FULL = (ENOSPC, EDQUOT)
@@ -36,6 +38,17 @@ class Applied(msgspec.Struct, frozen=True):
     result: bytes
 
 
+class _Waiting:
+    """Who proposed an entry waits for what became of it."""
+
+    __slots__ = ("deadline", "promise", "term")
+
+    def __init__(self, term: int, deadline: float) -> None:
+        self.term = term
+        self.deadline = deadline
+        self.promise: Promise[Applied] = Promise()
+
+
 class Applier:
     """The only one who touches the state machine's `apply` and `restore`."""
 
@@ -46,18 +59,21 @@ class Applier:
         state_machine: StateMachine,
         offload: Offload,
         disk_changed: Callable[[], None],
+        disk_is_quick: Callable[[], bool],
     ) -> None:
-        """`disk_changed` is told when `problem` comes or goes."""
+        """`disk_changed` is told when `problem` comes or goes. While `disk_is_quick`, short batches
+        are applied in the event loop: they take less time than a thread takes to begin."""
         self._raft = raft
         self._disk = disk
         self._state_machine = state_machine
         self._offload = offload
         self._disk_changed = disk_changed
+        self._disk_is_quick = disk_is_quick
         self._target = self.applied_index = state_machine.last_applied
         self._wake = Signal()
         self._busy = trio.Lock()
         self._installing = False
-        self._commands: dict[int, tuple[int, Promise[Applied]]] = {}
+        self._commands: dict[int, _Waiting] = {}
         self._readers: list[tuple[int, int, Promise[None]]] = []
         self._reader_count = 0
         self.problem: str | None = None
@@ -71,21 +87,32 @@ class Applier:
             self._target = commit_index
             self._wake.fire()
 
-    def expect(self, index: int, term: int) -> Promise[Applied]:
+    def expect(self, index: int, term: int, deadline: float) -> Promise[Applied]:
         """The answer of the entry proposed at `index` in `term`.
 
-        Fails with NoQuorum if another entry took its place: then it was never done."""
-        promise: Promise[Applied] = Promise()
+        Fails with NoQuorum if another entry took its place: then it was never done. Fails with
+        OutcomeUnknown soon after `deadline`, in trio's seconds."""
         replaced = self._commands.get(index)
-        self._commands[index] = (term, promise)
+        waiting = self._commands[index] = _Waiting(term, deadline)
         if replaced is not None:
-            replaced[1].fail(OutcomeUnknown("leadership was lost before it was committed"))
-        return promise
+            replaced.promise.fail(OutcomeUnknown("leadership was lost before it was committed"))
+        return waiting.promise
 
-    def forget(self, index: int, promise: Promise[Applied]) -> None:
-        """Nobody waits for that answer any more."""
-        if index in self._commands and self._commands[index][1] is promise:
-            del self._commands[index]
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that `expire` could end?"""
+        return bool(self._commands)
+
+    def expire(self, now: float) -> None:
+        """Answer those whose time is over."""
+        late = [index for index, waiting in self._commands.items() if waiting.deadline <= now]
+        for index in late:
+            self._commands.pop(index).promise.fail(
+                OutcomeUnknown(
+                    f"entry {index} was not committed in time: no majority, or a slow one."
+                    " It may still be done"
+                )
+            )
 
     async def wait_applied(self, index: int) -> None:
         if index <= self.applied_index:
@@ -94,6 +121,10 @@ class Applier:
         self._reader_count += 1
         heapq.heappush(self._readers, (index, self._reader_count, promise))
         await promise.wait()
+
+    def may_work_in_place(self) -> bool:
+        """May the state machine be used in the event loop now?"""
+        return not self._installing and self.problem is None and self._disk_is_quick()
 
     def expect_snapshot(self) -> None:
         """A snapshot is about to replace the state: apply nothing until `restore`."""
@@ -106,7 +137,7 @@ class Applier:
             self.applied_index = self._target = max(index, self._state_machine.last_applied)
             self._installing = False
         for waiting in [each for each in self._commands if each <= index]:
-            self._commands.pop(waiting)[1].fail(
+            self._commands.pop(waiting).promise.fail(
                 OutcomeUnknown("a snapshot took the place of the log this command was in")
             )
         self._answer_readers()
@@ -129,11 +160,12 @@ class Applier:
             waiting = self._commands.pop(entry.index, None)
             if waiting is None:
                 continue
-            term, promise = waiting
-            if term == entry.term:
-                promise.set(Applied(entry.index, term, result))
+            if waiting.term == entry.term:
+                waiting.promise.set(Applied(entry.index, entry.term, result))
             else:
-                promise.fail(NoQuorum("leadership was lost and another entry took its place"))
+                waiting.promise.fail(
+                    NoQuorum("leadership was lost and another entry took its place")
+                )
         self._answer_readers()
         self.changed.fire()
 
@@ -141,7 +173,10 @@ class Applier:
         """A full disk is waited for; any other failure is final."""
         while True:
             try:
-                results = await self._offload(self._state_machine.apply, batch)
+                if len(batch) <= MAX_IN_PLACE and self.may_work_in_place():
+                    results = self._state_machine.apply(batch)
+                else:
+                    results = await self._offload(self._state_machine.apply, batch)
             except OSError as error:
                 if error.errno not in FULL:
                     where = Path(str(error.filename))

@@ -25,6 +25,7 @@ from raftd.codec import (
 )
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
+from raftd.driver.forwarding import Forwarding
 from raftd.driver.log_view import LogFollower, LogView
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
@@ -50,6 +51,9 @@ log = logging.getLogger("raftd.raft")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 MAX_CALLS = 64
 """Requests to one peer that may be without an answer; further ones count as lost."""
+
+EXPIRY_INTERVAL = 0.05
+"""Seconds by which a call may end too late."""
 
 
 class Network(Carrier, Protocol):
@@ -84,9 +88,11 @@ class Driver:
         dice: random.Random,
         addresses: Mapping[str, str] | None = None,
         offload: Offload = to_thread,
+        offload_saves: Offload | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`addresses` of members count more than those in the log's configuration."""
+        """`addresses` of members count more than those in the log's configuration. `offload_saves`:
+        what blocks in `disk.save`, if it is to be somewhere else than all other work."""
         self.name = disk.identity.name
         self._addresses = dict(addresses or {})
         self._network = network
@@ -112,10 +118,18 @@ class Driver:
         self._answers: dict[tuple[str, int], Promise[Response]] = {}
         self._calls: dict[str, int] = {}
         self._view: tuple[object, ...] = ()
+        self._asked = Signal()
         self.changed = Signal()
         """Fires when role, leader or term have changed, or a transfer began or ended."""
         self.peers = Peers(network, disk, offload)
-        self.applier = Applier(raft, disk, state_machine, offload, self._disk_changed)
+        self.applier = Applier(
+            raft,
+            disk,
+            state_machine,
+            offload,
+            self._disk_changed,
+            lambda: self.saver.is_quick,
+        )
         self.snapshots = Snapshots(
             raft,
             disk,
@@ -126,7 +140,7 @@ class Driver:
         )
         self.saver = Saver(
             disk,
-            offload,
+            offload_saves or offload,
             self._saved,
             self.snapshots.install,
             self._disk_changed,
@@ -143,6 +157,7 @@ class Driver:
             queue_bytes=settings.raft.max_uncommitted_bytes,
         )
         round_timeout = settings.raft.election_timeout[0]
+        self.forwarding = Forwarding(raft, self.applier, self.kick, settings.entry_bytes)
         self.reads = Reads(
             raft,
             self.applier,
@@ -152,6 +167,7 @@ class Driver:
             self.kick,
             self.changed,
             round_timeout,
+            self.applier.may_work_in_place,
         )
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
@@ -166,13 +182,15 @@ class Driver:
 
     # ---- calls
 
-    async def propose(self, body: bytes, *, uid: int, timeout: float) -> Applied:
+    def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
-        return await self.writes.propose(body, uid=uid, timeout=timeout)
+        self._asked.fire()
+        return self.writes.propose(body, uid=uid, timeout=timeout)
 
-    async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes:
+    def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         """Ask the state machine; linearizable unless `stale`."""
-        return await self.reads.read(query, stale=stale, timeout=timeout)
+        self._asked.fire()
+        return self.reads.read(query, stale=stale, timeout=timeout)
 
     async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
         """Hand leadership over; the new leader's name."""
@@ -215,6 +233,7 @@ class Driver:
             self._nursery = nursery
             for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
                 nursery.start_soon(part.run)
+            nursery.start_soon(self._expire)
             await nursery.start(self._network.serve, self._handle)
             for peer in self.raft.server.peers:
                 nursery.start_soon(self._meet, peer)
@@ -227,6 +246,17 @@ class Driver:
                 now = trio.current_time()
                 if now >= self._deadline:
                     self.raft.timed_out(now)
+
+    async def _expire(self) -> None:
+        """End the calls whose time is over; one look at all of them now and then costs less than a
+        timer for each."""
+        parts = (self.applier, self.writes, self.reads)
+        while True:
+            if not any(part.is_waiting for part in parts):
+                await self._asked.wait()
+            await trio.sleep(EXPIRY_INTERVAL)
+            for part in parts:
+                part.expire(trio.current_time())
 
     async def _meet(self, peer: str) -> None:
         """Learn who a peer is while all is well: once it is known, it cannot come back with an
@@ -375,7 +405,7 @@ class Driver:
     async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
         match message:
             case ForwardRequest():
-                return await self.writes.handle_forward(message)
+                return await self.forwarding.handle(message)
             case ReadIndexRequest():
                 return await self.reads.handle_read_index(message)
             case ReportRequest():

@@ -22,13 +22,17 @@ from raftd.state_machine import StateMachine
 from raftd.transport.transport import Unreachable
 
 MAX_WAITING = 20_000
+MAX_IN_PLACE = 256
+LOOK_AGAIN = 0.05
+"""Seconds until a leader that gave no index is asked again."""
 
 
 class _Read:
-    __slots__ = ("promise", "query")
+    __slots__ = ("deadline", "promise", "query")
 
-    def __init__(self, query: bytes) -> None:
+    def __init__(self, query: bytes, deadline: float) -> None:
         self.query = query
+        self.deadline = deadline
         self.promise: Promise[bytes] = Promise()
 
 
@@ -45,8 +49,10 @@ class Reads:
         kick: Callable[[], None],
         changed: Signal,
         round_timeout: float,
+        in_place: Callable[[], bool],
     ) -> None:
-        """`round_timeout`: seconds after which a round that got no answer is asked again."""
+        """`round_timeout`: seconds after which a round that got no answer is asked again.
+        `in_place`: may the state machine be asked in the event loop now?"""
         self._raft = raft
         self._applier = applier
         self._peers = peers
@@ -55,57 +61,101 @@ class Reads:
         self._kick = kick
         self._changed = changed
         self._round_timeout = round_timeout
+        self._in_place = in_place
         self._queue: list[_Read] = []
+        self._nursery: trio.Nursery
+        self._waiting: set[_Read] = set()
         self._wake = Signal()
         self._tickets: dict[int, Promise[int | None]] = {}
 
-    async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes:
-        """The state machine's answer. Raises NoQuorum, Busy; with `stale` it asks nobody."""
+    def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
+        """The state machine's answer; with `stale` it asks nobody else. It may fail with NoQuorum,
+        Busy, Refused."""
+        if len(self._waiting) >= MAX_WAITING:
+            return Promise.failed(
+                Busy(f"{len(self._waiting)} reads wait already; try again a little later")
+            )
+        read = _Read(query, trio.current_time() + timeout)
+        self._waiting.add(read)
         if stale:
-            try:
-                return await self._offload(self._state_machine.read, query)
-            except OSError as error:
-                raise Refused(f"the state cannot be read: {error}") from error
-        if len(self._queue) >= MAX_WAITING:
-            raise Busy(f"{len(self._queue)} reads wait for the leader; try again a little later")
-        read = _Read(query)
-        self._queue.append(read)
-        self._wake.fire()
-        with trio.move_on_after(timeout):
-            return await read.promise.wait()
-        if self._raft.server.leader is None:
-            raise NoQuorum("there is no leader: fewer than a majority of the voters agree")
-        raise NoQuorum(f"{self._raft.server.leader} could not confirm in time that it still leads")
+            self._answer([read])
+        else:
+            self._queue.append(read)
+            self._wake.fire()
+        return read.promise
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that `expire` could end?"""
+        return bool(self._waiting)
+
+    def expire(self, now: float) -> None:
+        """Answer those whose time is over."""
+        late = [read for read in self._waiting if read.deadline <= now]
+        leader = self._raft.server.leader
+        for read in late:
+            self._waiting.discard(read)
+            if leader is None:
+                why = "there is no leader: fewer than a majority of the voters agree"
+            else:
+                why = f"{leader} could not confirm in time that it still leads"
+            read.promise.fail(NoQuorum(why))
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as self._nursery:
             while True:
-                while not self._queue:
-                    await self._wake.wait()
-                batch, self._queue = self._queue, []
-                changed = self._changed
-                index = await self.confirmed_index(self._round_timeout)
-                batch = [read for read in batch if not read.promise.abandoned]
-                if index is None:
-                    self._queue = batch + self._queue
-                    if batch:
-                        with trio.move_on_after(0.05):
-                            await changed.wait()
-                elif batch:
-                    nursery.start_soon(self._finish, batch, index)
+                await self._confirm_next()
 
-    async def _finish(self, batch: list[_Read], index: int) -> None:
+    async def _confirm_next(self) -> None:
+        """One round for all reads that have come."""
+        while not self._queue:
+            await self._wake.wait()
+        batch, self._queue = self._queue, []
+        changed = self._changed.next
+        index = await self.confirmed_index(self._round_timeout)
+        if index is None:
+            self._queue = _without_answer(batch) + self._queue
+            if self._queue:
+                with trio.move_on_after(LOOK_AGAIN):
+                    await changed.wait()
+        elif index <= self._applier.applied_index:
+            self._answer(batch)
+        else:
+            self._nursery.start_soon(self._answer_later, batch, index)
+
+    async def _answer_later(self, batch: list[_Read], index: int) -> None:
         await self._applier.wait_applied(index)
-        read = self._state_machine.read
-        queries = [each.query for each in batch]
+        self._answer(batch)
+
+    def _answer(self, batch: list[_Read]) -> None:
+        """What is quick is answered here and now, all else in a thread."""
+        slow: list[_Read] = []
+        in_place = len(batch) <= MAX_IN_PLACE and self._in_place()
+        for read in _without_answer(batch):
+            if in_place and self._state_machine.is_quick(read.query):
+                self._finish(read, self._answer_of(read.query))
+            else:
+                slow.append(read)
+        if slow:
+            self._nursery.start_soon(self._answer_in_thread, slow)
+
+    async def _answer_in_thread(self, batch: list[_Read]) -> None:
+        answers = await self._offload(lambda: [self._answer_of(each.query) for each in batch])
+        for read, answer in zip(batch, answers, strict=True):
+            self._finish(read, answer)
+
+    def _answer_of(self, query: bytes) -> bytes | OSError:
         try:
-            answers = await self._offload(lambda: [read(query) for query in queries])
+            return self._state_machine.read(query)
         except OSError as error:
-            for each in batch:
-                each.promise.fail(Refused(f"the state cannot be read: {error}"))
-            return
-        for each, answer in zip(batch, answers, strict=True):
-            each.promise.set(answer)
+            return error
+
+    def _finish(self, read: _Read, answer: bytes | OSError) -> None:
+        self._waiting.discard(read)
+        if isinstance(answer, OSError):
+            read.promise.fail(Refused(f"the state cannot be read: {answer}"))
+        else:
+            read.promise.set(answer)
 
     async def confirmed_index(self, timeout: float) -> int | None:
         """A read index from the leader; None when there is none within `timeout` seconds."""
@@ -148,3 +198,7 @@ class Reads:
         promise = self._tickets.pop(read.ticket, None)
         if promise is not None:
             promise.set(read.index)
+
+
+def _without_answer(batch: list[_Read]) -> list[_Read]:
+    return [read for read in batch if not (read.promise.is_done or read.promise.abandoned)]

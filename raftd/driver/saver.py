@@ -22,6 +22,8 @@ log = logging.getLogger("raftd.storage")
 
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
+QUICK = 0.02
+"""Seconds that a write to a disk takes that nothing is wrong with."""
 SPARE_RETRY_INTERVAL = 30.0
 
 
@@ -57,6 +59,11 @@ class Saver:
         self._pending.append(update)
         self.is_idle = False
         self._wake.set()
+
+    @property
+    def is_quick(self) -> bool:
+        """No write has been under way for noticeably long."""
+        return self._started is None or trio.current_time() - self._started < QUICK
 
     @property
     def is_stalled(self) -> bool:

@@ -1,39 +1,42 @@
 """Clients' commands on their way into the log: here if this node leads, else to the leader.
 
 A command is never sent twice unless it is certain that the first time had no effect: what may have
-reached a log ends as applied, as certainly not done, or as `OutcomeUnknown`.
+reached a log ends as applied, as certainly not done, or as `OutcomeUnknown`. Commands enter the log
+in the order in which they were proposed here, as long as nothing is lost on the way.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import Literal
 
 import trio
 
-from raftd.codec import ForwardRequest, ForwardResponse, Outcome
+from raftd.codec import ForwardRequest, ForwardResponse
 from raftd.driver.applier import Applied, Applier
-from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
+from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge
+from raftd.driver.forwarding import error_of
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.waiting import Promise, Signal
 from raftd.raft import raft as algorithm
-from raftd.raft.raft import NotLeader, Raft
+from raftd.raft.raft import Raft
 from raftd.raft.state import Role
 from raftd.state_machine import Command, encode_command
 from raftd.transport.transport import Unreachable
 
 MAX_FORWARDED = 512
 """Commands in one message to the leader."""
-FORWARDS_IN_FLIGHT = 4
+LOOK_AGAIN = 0.05
+"""Seconds until a leader that took nothing is asked again."""
 
 
-class _Forwarded:
+class _Write:
     __slots__ = ("deadline", "payload", "promise")
 
     def __init__(self, payload: bytes, deadline: float) -> None:
         self.payload = payload
         self.deadline = deadline
-        self.promise: Promise[Outcome] = Promise()
+        self.promise: Promise[Applied] = Promise()
 
 
 class Writes:
@@ -61,172 +64,157 @@ class Writes:
         self._entry_bytes = entry_bytes
         self._forward_bytes = forward_bytes
         self._queue_bytes = queue_bytes
-        self._queue: list[_Forwarded] = []
+        self._queue: deque[_Write] = deque()
         self._queued_bytes = 0
-        self._wake = Signal()
+        self._sent: set[_Write] = set()
+        """What a leader was asked to do and has not answered."""
+        self._asked = 0
+        """The term whose leader has a batch; 0: none has."""
+        self._look = Signal()
 
-    async def propose(self, body: bytes, *, uid: int, timeout: float) -> Applied:
-        """Carry a command to the state machine. Raises TooLarge, Busy, NoQuorum, OutcomeUnknown."""
+    def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
+        """Carry a command to the state machine. It may fail with TooLarge, Busy, NoQuorum,
+        OutcomeUnknown, Refused."""
         payload = encode_command(Command(uid, self._raft.server.name, body))
         if len(payload) > self._entry_bytes:
-            raise TooLarge(len(payload), self._entry_bytes)
+            return Promise.failed(TooLarge(len(payload), self._entry_bytes))
         deadline = trio.current_time() + timeout
-        while True:
-            server = self._raft.server
-            if server.role is Role.LEADER and server.transfer is None:
-                return await self._propose_here(payload, deadline)
-            if server.leader not in {None, server.name}:
-                outcome = await self._forward(payload, deadline)
-                if outcome.status == "applied":
-                    return Applied(outcome.index, outcome.term, outcome.result)
-                if outcome.status != "no-quorum":
-                    raise _error(outcome, self._entry_bytes)
-                if server.leader is not None and server.role is not Role.LEADER:
-                    await trio.sleep(min(0.05, max(0.0, deadline - trio.current_time())))
-            else:
-                with trio.move_on_at(deadline):
-                    await self._changed.wait()
-            if trio.current_time() >= deadline:
-                raise NoQuorum(_no_leader(self._raft.server.leader))
+        if self._leads() and not self._queue:
+            return self._propose_here(payload, deadline)
+        if self._queued_bytes > self._queue_bytes:
+            return Promise.failed(
+                Busy(f"{self._queued_bytes} bytes wait for the leader; try again a little later")
+            )
+        write = _Write(payload, deadline)
+        self._queue.append(write)
+        self._queued_bytes += len(payload)
+        self._look.fire()
+        return write.promise
 
-    async def _propose_here(self, payload: bytes, deadline: float) -> Applied:
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that `expire` could end?"""
+        return bool(self._queue or self._sent)
+
+    def expire(self, now: float) -> None:
+        """Answer those whose time is over."""
+        leader = self._raft.server.leader
+        if any(write.deadline <= now for write in self._queue):
+            writes, self._queue, self._queued_bytes = self._queue, deque(), 0
+            for write in writes:
+                if write.deadline > now:
+                    self._queue.append(write)
+                    self._queued_bytes += len(write.payload)
+                else:
+                    write.promise.fail(NoQuorum(_no_leader(leader)))
+        for write in self._sent:
+            if write.deadline <= now:
+                write.promise.fail(OutcomeUnknown("the leader has not answered in time"))
+
+    async def run(self) -> None:
+        """Bring what is queued into the log."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_roles)
+            while True:
+                server = self._raft.server
+                leader = server.leader
+                if not self._queue:
+                    await self._look.wait()
+                elif self._leads():
+                    self._propose_queued()
+                elif leader in {None, server.name} or self._asked == server.current_term:
+                    await self._look.wait()
+                else:
+                    self._asked = server.current_term
+                    nursery.start_soon(self._forward, leader, server.current_term, self._take())
+
+    async def _watch_roles(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._look.fire()
+
+    # ---- here
+
+    def _leads(self) -> bool:
+        server = self._raft.server
+        return server.role is Role.LEADER and server.transfer is None
+
+    def _propose_here(self, payload: bytes, deadline: float) -> Promise[Applied]:
         try:
-            index, term = self._raft.propose(trio.current_time(), [payload])
+            index, term = self._raft.propose(trio.current_time(), (payload,))
         except algorithm.Busy as error:
-            raise Busy(f"{error}; try again a little later") from error
+            return Promise.failed(Busy(f"{error}; try again a little later"))
         self._kick()
-        promise = self._applier.expect(index, term)
-        try:
-            with trio.move_on_at(deadline):
-                return await promise.wait()
-        finally:
-            self._applier.forget(index, promise)
-        raise OutcomeUnknown(
-            f"entry {index} was not committed in time: no majority, or a slow one."
-            " It may still be done"
-        )
+        return self._applier.expect(index, term, deadline)
+
+    def _propose_queued(self) -> None:
+        """They came while this node did not lead."""
+        while self._queue and self._leads():
+            write = self._queue.popleft()
+            self._queued_bytes -= len(write.payload)
+            if not write.promise.abandoned:
+                applied = self._propose_here(write.payload, write.deadline)
+                applied.when_done(write.promise.follow)
 
     # ---- the follower's side
 
-    async def _forward(self, payload: bytes, deadline: float) -> Outcome:
-        if self._queued_bytes > self._queue_bytes:
-            raise Busy(f"{self._queued_bytes} bytes wait to be sent to the leader; try again later")
-        item = _Forwarded(payload, deadline)
-        self._queue.append(item)
-        self._queued_bytes += len(payload)
-        self._wake.fire()
-        with trio.move_on_at(deadline):
-            return await item.promise.wait()
-        if item in self._queue:
-            return Outcome("no-quorum", reason="the leader could not be reached in time")
-        return Outcome("unknown", reason="the leader has not answered in time")
-
-    async def run(self) -> None:
-        """Send what is queued to the leader, in batches."""
-        slots = trio.CapacityLimiter(FORWARDS_IN_FLIGHT)
-        async with trio.open_nursery() as nursery:
-            while True:
-                while not self._queue:
-                    await self._wake.wait()
-                batch_owner = object()
-                await slots.acquire_on_behalf_of(batch_owner)
-                batch = self._take()
-                nursery.start_soon(self._send, batch, slots, batch_owner)
-
-    def _take(self) -> list[_Forwarded]:
-        batch: list[_Forwarded] = []
+    def _take(self) -> list[_Write]:
+        """As many as one message takes."""
         size = 0
-        for item in self._queue[:MAX_FORWARDED]:
-            if batch and size + len(item.payload) > self._forward_bytes:
+        batch: list[_Write] = []
+        while self._queue and len(batch) < MAX_FORWARDED:
+            if batch and size + len(self._queue[0].payload) > self._forward_bytes:
                 break
-            size += len(item.payload)
-            batch.append(item)
-        del self._queue[: len(batch)]
-        self._queued_bytes -= size
-        return [item for item in batch if not item.promise.abandoned]
+            write = self._queue.popleft()
+            self._queued_bytes -= len(write.payload)
+            if not write.promise.abandoned:
+                size += len(write.payload)
+                batch.append(write)
+        return batch
 
-    async def _send(
-        self, batch: list[_Forwarded], slots: trio.CapacityLimiter, owner: object
-    ) -> None:
-        try:
-            outcomes = await self._ask_leader(batch)
-        finally:
-            slots.release_on_behalf_of(owner)
-        for item, outcome in zip(batch, outcomes, strict=True):
-            item.promise.set(outcome)
+    async def _forward(self, leader: str, term: int, batch: list[_Write]) -> None:
+        """Have the leader do them: one batch at a time, so that they keep their order. What it
+        certainly did not do goes back to the front of the queue."""
+        self._sent.update(batch)
+        if batch:
+            await self._ask(leader, batch)
+        self._sent.difference_update(batch)
+        left = [write for write in batch if not write.promise.is_done]
+        self._queue.extendleft(reversed(left))
+        self._queued_bytes += sum(len(write.payload) for write in left)
+        if left:
+            with trio.move_on_after(LOOK_AGAIN):
+                await self._changed.wait()
+        if self._asked == term:
+            self._asked = 0
+        self._look.fire()
 
-    async def _ask_leader(self, batch: list[_Forwarded]) -> list[Outcome]:
-        leader = self._raft.server.leader
-        if leader in {None, self._raft.server.name} or not batch:
-            return [Outcome("no-quorum", reason="the leader has changed") for _ in batch]
-        assert leader is not None
-        timeout = max(0.001, max(item.deadline for item in batch) - trio.current_time())
-        request = ForwardRequest(tuple(item.payload for item in batch), int(timeout * 1000))
+    async def _ask(self, leader: str, batch: list[_Write]) -> None:
+        """Answer those of which it is known, or cannot be known, what became of them."""
+        timeout = max(0.001, max(write.deadline for write in batch) - trio.current_time())
+        request = ForwardRequest(tuple(write.payload for write in batch), int(timeout * 1000))
         try:
             response = await self._peers.call(leader, request, timeout)
         except PeerRefused as error:
-            return [Outcome("refused", reason=str(error)) for _ in batch]
+            _fail_all(batch, Refused(str(error)))
         except Unreachable as error:
-            reason = f"{leader}, the leader, gave no answer: {error}"
-            status: Literal["unknown", "no-quorum"] = "unknown" if error.sent else "no-quorum"
-            return [Outcome(status, reason=reason) for _ in batch]
-        if isinstance(response, ForwardResponse) and len(response.outcomes) == len(batch):
-            return list(response.outcomes)
-        return [Outcome("unknown", reason=f"{leader} gave no fitting answer") for _ in batch]
-
-    # ---- the leader's side
-
-    async def handle_forward(self, request: ForwardRequest) -> ForwardResponse:
-        """Commands that a follower hands over. Each gets its own outcome; nothing is raised."""
-        if any(len(payload) > self._entry_bytes for payload in request.commands):
-            reason = f"an entry may have {self._entry_bytes} bytes on this node"
-            return _all(request, Outcome("too-large", reason=reason))
-        if self._raft.server.transfer is not None:
-            return _all(request, Outcome("no-quorum", reason="leadership is being handed over"))
-        try:
-            first, term = self._raft.propose(trio.current_time(), request.commands)
-        except NotLeader as error:
-            return _all(request, Outcome("no-quorum", reason=str(error)))
-        except algorithm.Busy as error:
-            return _all(request, Outcome("busy", reason=str(error)))
-        self._kick()
-        indexes = range(first, first + len(request.commands))
-        promises = [self._applier.expect(index, term) for index in indexes]
-        outcomes: list[Outcome] = []
-        with trio.move_on_after(request.timeout_ms / 1000):
-            for promise in promises:
-                outcomes.append(await _outcome(promise))  # noqa: PERF401 - keeps what is there
-        for index, promise in zip(indexes, promises, strict=True):
-            self._applier.forget(index, promise)
-        unknown = Outcome("unknown", reason="not committed in time; it may still be done")
-        outcomes += [unknown] * (len(promises) - len(outcomes))
-        return ForwardResponse(tuple(outcomes))
+            if error.sent:
+                why = f"{leader}, the leader, gave no answer: {error}"
+                _fail_all(batch, OutcomeUnknown(why))
+        else:
+            if not isinstance(response, ForwardResponse) or len(response.outcomes) != len(batch):
+                _fail_all(batch, OutcomeUnknown(f"{leader} gave no fitting answer"))
+                return
+            for write, outcome in zip(batch, response.outcomes, strict=True):
+                if outcome.status == "applied":
+                    write.promise.set(Applied(outcome.index, outcome.term, outcome.result))
+                elif outcome.status != "no-quorum":
+                    write.promise.fail(error_of(outcome, len(write.payload), self._entry_bytes))
 
 
-async def _outcome(promise: Promise[Applied]) -> Outcome:
-    try:
-        applied = await promise.wait()
-    except NoQuorum as error:
-        return Outcome("no-quorum", reason=str(error))
-    except OutcomeUnknown as error:
-        return Outcome("unknown", reason=str(error))
-    return Outcome("applied", applied.index, applied.term, applied.result)
-
-
-def _all(request: ForwardRequest, outcome: Outcome) -> ForwardResponse:
-    return ForwardResponse((outcome,) * len(request.commands))
-
-
-def _error(outcome: Outcome, entry_bytes: int) -> CallFailed:
-    match outcome.status:
-        case "unknown":
-            return OutcomeUnknown(outcome.reason)
-        case "busy":
-            return Busy(outcome.reason)
-        case "too-large":
-            return TooLarge(len(outcome.result), entry_bytes)
-        case _:
-            return Refused(outcome.reason)
+def _fail_all(batch: list[_Write], error: Exception) -> None:
+    for write in batch:
+        write.promise.fail(error)
 
 
 def _no_leader(leader: str | None) -> str:

@@ -45,6 +45,7 @@ _ITEM_OVERHEAD = 16
 _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine, some milliseconds, between two looks whether a snapshot shall stop."""
 
+_GET_TAG = encode(Get(b""))[1:2]
 _GET = "SELECT revision, value FROM items WHERE key = ?"
 _UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
 _INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
@@ -122,6 +123,10 @@ class KeyValueStore:
                     return encode(Items(tuple(found), more, index))
                 case _ as never:
                     assert_never(never)
+
+    def is_quick(self, query: bytes) -> bool:
+        """A Get is: msgpack array, then its tag."""
+        return query[1:2] == _GET_TAG
 
     def snapshot(self, path: Path) -> int:
         """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""

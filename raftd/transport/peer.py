@@ -16,8 +16,8 @@ import logging
 import pynng
 import trio
 
-from raftd.transport import contexts
 from raftd.transport.connections import Connections
+from raftd.transport.contexts import Context
 
 log = logging.getLogger("raftd.transport")
 
@@ -56,7 +56,7 @@ class Peer:
             reconnect_time_max=RECONNECT_MS[1],
         )
         self._connections = Connections(self._socket, _CONNECTIONS)
-        self._idle: list[pynng.Context] = []
+        self._idle: list[Context] = []
         self._dialer: pynng.Dialer | None = None
         self._dialed = 0.0
         self._patience = PATIENCE[0]
@@ -71,12 +71,12 @@ class Peer:
             self._unanswered_since = trio.current_time()
         sent = False
         answer: bytes | None = None
-        context = self._idle.pop() if self._idle else self._socket.new_context()
+        context = self._idle.pop() if self._idle else Context(self._socket)
         try:
             with trio.move_on_after(timeout):
-                await contexts.send(context, request)
+                await context.send(request)
                 sent = True
-                answer = (await contexts.receive(context)).data
+                answer = (await context.receive()).data
         except pynng.NNGException as error:
             raise Unreachable(
                 f"the connection to {self._who} was lost: {str(error).lower()}", sent=sent
@@ -96,7 +96,7 @@ class Peer:
         """Calls under way fail."""
         self._closed = True
         while self._idle:
-            contexts.close(self._idle.pop())
+            self._idle.pop().close()
         self._socket.close()
 
     def _check(self, request: bytes) -> None:
@@ -128,9 +128,9 @@ class Peer:
         except pynng.NNGException as error:
             log.warning("cannot connect to %s: %s", self._who, str(error).lower())
 
-    def _give_back(self, context: pynng.Context, *, reusable: bool) -> None:
+    def _give_back(self, context: Context, *, reusable: bool) -> None:
         """A context that has not finished its call might still be sent the answer to it."""
         if reusable and not self._closed and len(self._idle) < _IDLE_LIMIT:
             self._idle.append(context)
         else:
-            contexts.close(context)
+            context.close()

@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 import pynng
 import trio
 
-from raftd.transport import contexts
 from raftd.transport.connections import Connections
+from raftd.transport.contexts import Context
 
 log = logging.getLogger("raftd.transport")
 
@@ -68,16 +68,16 @@ class Server:
     async def answer(self, handler: Handler) -> None:
         """Handle one request after the other, until the server is closed."""
         with contextlib.suppress(pynng.Closed):
-            context = self._socket.new_context()
+            context = Context(self._socket)
             try:
                 while True:
                     await self._answer_one(context, handler)
             finally:
-                contexts.close(context)
+                context.close()
 
-    async def _answer_one(self, context: pynng.Context, handler: Handler) -> None:
+    async def _answer_one(self, context: Context, handler: Handler) -> None:
         try:
-            request = await contexts.receive(context)
+            request = await context.receive()
         except pynng.Closed:
             raise
         except pynng.NNGException as error:  # out of memory, for example
@@ -101,7 +101,7 @@ class Server:
             return
         # Who has gone meanwhile gets no answer, and that is no error.
         with trio.move_on_after(ANSWER_TIMEOUT) as scope:
-            await contexts.send(context, answer)
+            await context.send(answer)
         if scope.cancelled_caught:
             log.warning("a connection takes no answers: closed")
             self._connections.close(request.pipe_id)

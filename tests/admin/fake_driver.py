@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
 import msgspec
 import trio
 
 from raftd.driver import errors
+from raftd.driver.applier import Applied
 from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, MemberStatus, SegmentInfo
+from raftd.driver.waiting import Promise
 from raftd.kv import commands
 
-
-class Applied(msgspec.Struct, frozen=True):
-    index: int
-    term: int
-    result: bytes
+T = TypeVar("T")
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -40,9 +41,12 @@ class FakeDriver:
         self.pulls = 0
         self._changed = trio.Event()
 
-    async def propose(self, body: bytes, *, uid: int, timeout: float) -> Applied:
+    def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         command = commands.decode_command(body)
         self.proposals.append(Proposal(command, uid, timeout))
+        return _promise(self._propose, command, uid)
+
+    async def _propose(self, command: commands.Command, uid: int) -> Applied:
         await self._checkpoint()
         if command.key in self.gates:
             await self.gates[command.key].wait()
@@ -76,9 +80,12 @@ class FakeDriver:
             self.items[command.key] = commands.Item(command.key, value, index)
         return commands.Changed(index, before is not None)
 
-    async def read(self, query: bytes, *, stale: bool, timeout: float) -> bytes:
+    def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         self.timeouts.append(timeout)
         self.stale.append(stale)
+        return _promise(self._read, query)
+
+    async def _read(self, query: bytes) -> bytes:
         await self._checkpoint()
         found: list[commands.Item] = []
         more = False
@@ -159,6 +166,20 @@ class FakeDriver:
         await trio.lowlevel.checkpoint()
         if self.failure:
             raise self.failure
+
+
+def _promise(function: Callable[..., Awaitable[T]], *args: Any) -> Promise[T]:
+    """What a task of its own makes of it."""
+    promise: Promise[T] = Promise()
+
+    async def keep() -> None:
+        try:
+            promise.set(await function(*args))
+        except Exception as error:
+            promise.fail(error)
+
+    trio.lowlevel.spawn_system_task(keep)
+    return promise
 
 
 class FakeFollower:

@@ -10,7 +10,8 @@ import pytest
 
 from raftd.admin import idl, message, protocol
 from raftd.admin.handlers import Handlers
-from raftd.admin.handlers.call import Call
+from raftd.admin.handlers.call import Call, Later
+from raftd.admin.handlers.dispatch import Method
 from raftd.admin.protocol import CallError
 from tests.admin.fake_driver import FakeDriver
 
@@ -39,15 +40,24 @@ class Socket:
         method = self.handlers.method(full)
         arguments = method.arguments(msgspec.Raw(json.dumps(parameters).encode()))
         try:
-            if method.quick:
-                reply = method.answer(_caller, arguments)
+            reply: Any
+            if method.needs_task:
+                reply = await method.answer_in_task(_caller, arguments)
             else:
-                reply = await method.answer_later(_caller, arguments)
+                reply = method.answer(_caller, arguments)
+            if isinstance(reply, Later):
+                reply = await self._later(method, reply)
         except CallError as error:
             check_error(error)
             raise
         data = message.encode({"parameters": reply}).removesuffix(b"\0")
         return checked(full, json.loads(data)["parameters"])
+
+    async def _later(self, method: Method, later: Later[Any]) -> Any:
+        try:
+            return later.to_reply(await later.promise)
+        except Exception as error:
+            raise method.failure(error) from error
 
 
 def checked(full_name: str, reply: Any) -> Any:

@@ -121,7 +121,7 @@ async def test_a_call_that_is_half_sent_times_out(
         await client.send(call_bytes(VERSION) + b'{"method":')
         assert error_name(await client.receive()) is None
         assert error_name(await client.receive()) == "ProtocolError"
-        assert trio.current_time() - start == pytest.approx(30, abs=0.1)
+        assert 30 <= trio.current_time() - start < 32
         assert await client.receive() is None
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from raftd.transport import contexts
+from raftd.transport.contexts import Context
 from raftd.transport.transport import AddressInUse, CannotListen, Transport, Unreachable
 from tests.transport.wire import MAX_BYTES, caller, eventually, port_of, transport
 
@@ -304,11 +304,11 @@ async def test_what_is_not_sent_does_not_stay_in_memory() -> None:
     with pynng.Req0(resend_time=-1) as lonely:
 
         async def fail_to_send() -> None:
-            context = lonely.new_context()
+            context = Context(lonely)
             with trio.move_on_after(0.001) as scope:
-                await contexts.send(context, message)
+                await context.send(message)
             assert scope.cancelled_caught
-            contexts.close(context)
+            context.close()
 
         for _ in range(5):
             await fail_to_send()
@@ -320,13 +320,13 @@ async def test_what_is_not_sent_does_not_stay_in_memory() -> None:
 
 async def test_a_context_closed_while_sending_gives_the_message_back() -> None:
     with pynng.Req0(resend_time=-1) as lonely:
-        context = lonely.new_context()
+        context = Context(lonely)
 
         async def send() -> None:
             with pytest.raises(pynng.Closed):
-                await contexts.send(context, b"x")
+                await context.send(b"x")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked()
-            contexts.close(context)
+            context.close()

@@ -1,20 +1,37 @@
 """One call as a handler sees it, and the checks of parameters that more than one handler makes.
 
 A handler is a method named like the Varlink method, in snake_case: `handler(call, **parameters)`.
-It returns the reply's parameters or raises `CallError`. One that is no coroutine must be quick.
+It returns the reply's parameters, or `Later`, or raises `CallError`. One that is no coroutine must
+be quick.
 """
 
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from raftd.admin.protocol import INVALID_PARAMETER, CallError
+from raftd.driver.waiting import Promise
 
 Reply = Mapping[str, object]
-Handler = Callable[..., Reply | Awaitable[Reply]]
+T = TypeVar("T")
+
+
+class Later(Generic[T]):
+    """The reply that `to_reply` makes of what `promise` brings. Thousands of calls may wait like
+    this, so it takes no task. `to_reply` may raise CallError."""
+
+    __slots__ = ("promise", "to_reply")
+
+    def __init__(self, promise: Promise[T], to_reply: Callable[[T], Reply]) -> None:
+        self.promise = promise
+        self.to_reply = to_reply
+
+
+Handler = Callable[..., Reply | Later[Any] | Awaitable[Reply]]
 
 MAX_TIMEOUT_MS = 60_000
 

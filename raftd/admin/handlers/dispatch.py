@@ -16,7 +16,7 @@ from typing import Any, cast
 import msgspec
 
 from raftd.admin import idl, protocol
-from raftd.admin.handlers.call import Call, Handler, Reply, invalid
+from raftd.admin.handlers.call import Call, Handler, Later, Reply, invalid
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.handlers.kv import KV
 from raftd.admin.handlers.node import Node
@@ -35,11 +35,13 @@ _INSTEAD = {"Busy": "Refused", "TooLarge": "Refused", "OutcomeUnknown": "NoQuoru
 
 
 class Method:
-    """One method: `arguments` checks and decodes, then `answer` or `answer_later` does it."""
+    """One method: `arguments` checks and decodes, then `answer` does it, or `answer_in_task`.
+
+    Whatever goes wrong becomes a CallError, by `failure`."""
 
     def __init__(self, interface: idl.Interface, method: idl.Method, handler: Handler) -> None:
         self.name = f"{interface.name}.{method.name}"
-        self.quick = not inspect.iscoroutinefunction(handler)
+        self.needs_task = inspect.iscoroutinefunction(handler)
         self._handler = handler
         self._interface = interface
         self._decode = msgspec.json.Decoder(method.parameters).decode
@@ -76,21 +78,21 @@ class Method:
                 raise invalid(name)
         return arguments
 
-    def answer(self, call: Call, arguments: Mapping[str, Any]) -> Reply:
-        """For a quick one. Raises CallError."""
+    def answer(self, call: Call, arguments: Mapping[str, Any]) -> Reply | Later[Any]:
+        """Unless it needs a task. Raises CallError."""
         try:
-            return cast("Reply", self._handler(call, **arguments))
+            return cast("Reply | Later[Any]", self._handler(call, **arguments))
         except Exception as error:
-            raise self._failure(error) from error
+            raise self.failure(error) from error
 
-    async def answer_later(self, call: Call, arguments: Mapping[str, Any]) -> Reply:
+    async def answer_in_task(self, call: Call, arguments: Mapping[str, Any]) -> Reply:
         """For one that waits. Raises CallError."""
         try:
             return await cast("Awaitable[Reply]", self._handler(call, **arguments))
         except Exception as error:
-            raise self._failure(error) from error
+            raise self.failure(error) from error
 
-    def _failure(self, error: Exception) -> CallError:
+    def failure(self, error: Exception) -> CallError:
         """The Varlink error for what a handler raised."""
         match error:
             case CallError():

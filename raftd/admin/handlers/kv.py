@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import assert_never
 
 from raftd.admin.handlers.call import (
     Call,
+    Later,
     Reply,
     from_base64,
     invalid,
@@ -15,6 +17,7 @@ from raftd.admin.handlers.call import (
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import KV as INTERFACE
 from raftd.admin.protocol import CallError
+from raftd.driver.applier import Applied
 from raftd.kv import commands
 
 DEFAULT_TIMEOUT_MS = 5000
@@ -24,14 +27,14 @@ class KV:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    async def put(self, call: Call, key: str, value: str, timeout_ms: int | None) -> Reply:
+    def put(self, call: Call, key: str, value: str, timeout_ms: int | None) -> Later[Applied]:
         command = commands.Put(from_base64("key", key), from_base64("value", value))
-        return await self._change(call, command, timeout_ms)
+        return self._change(call, command, timeout_ms)
 
-    async def delete(self, call: Call, key: str, timeout_ms: int | None) -> Reply:
-        return await self._change(call, commands.Delete(from_base64("key", key)), timeout_ms)
+    def delete(self, call: Call, key: str, timeout_ms: int | None) -> Later[Applied]:
+        return self._change(call, commands.Delete(from_base64("key", key)), timeout_ms)
 
-    async def compare_and_set(
+    def compare_and_set(
         self,
         call: Call,
         key: str,
@@ -40,7 +43,7 @@ class KV:
         absent: bool | None,
         value: str | None,
         timeout_ms: int | None,
-    ) -> Reply:
+    ) -> Later[Applied]:
         given = [
             name
             for name, present in (
@@ -60,16 +63,13 @@ class KV:
             expected_value=_optional("expected_value", expected_value),
             value=_optional("value", value),
         )
-        return await self._change(call, command, timeout_ms)
+        return self._change(call, command, timeout_ms)
 
-    async def get(self, _: Call, key: str, stale: bool | None, timeout_ms: int | None) -> Reply:
+    def get(self, _: Call, key: str, stale: bool | None, timeout_ms: int | None) -> Later[bytes]:
         query = commands.Get(from_base64("key", key))
-        found = await self._read(query, stale, timeout_ms)
-        if not found.items:
-            raise CallError(f"{INTERFACE}.NotFound", {"key": to_base64(query.key)})
-        return {"item": _item(found.items[0])}
+        return self._read(query, stale, timeout_ms, lambda answer: _found(key, answer))
 
-    async def range(
+    def range(
         self,
         _: Call,
         prefix: str | None,
@@ -77,7 +77,7 @@ class KV:
         after: str | None,
         stale: bool | None,
         timeout_ms: int | None,
-    ) -> Reply:
+    ) -> Later[bytes]:
         if limit is not None and limit < 1:
             raise invalid("limit")
         query = commands.Range(
@@ -85,33 +85,53 @@ class KV:
             limit=min(limit or commands.MAX_RANGE, commands.MAX_RANGE),
             after=_optional("after", after),
         )
-        found = await self._read(query, stale, timeout_ms)
-        return {"items": [_item(item) for item in found.items], "more": found.more}
+        return self._read(query, stale, timeout_ms, _listed)
 
-    async def _change(self, call: Call, command: commands.Command, timeout_ms: int | None) -> Reply:
+    def _change(
+        self, call: Call, command: commands.Command, timeout_ms: int | None
+    ) -> Later[Applied]:
         timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
         body = commands.encode(command)
-        applied = await self._driver.propose(body, uid=call.uid, timeout=timeout)
-        result = commands.decode_result(applied.result)
-        match result:
-            case commands.Changed(revision, existed):
-                return {"revision": revision, "existed": existed}
-            case commands.CompareFailed(revision, value):
-                raise CallError(
-                    f"{INTERFACE}.CompareFailed",
-                    {"revision": revision, "value": None if value is None else to_base64(value)},
-                )
-            case commands.Invalid(reason):
-                raise CallError(f"{INTERFACE}.Refused", {"reason": reason})
-            case _:
-                assert_never(result)
+        return Later(self._driver.propose(body, uid=call.uid, timeout=timeout), _changed)
 
-    async def _read(
-        self, query: commands.Query, stale: bool | None, timeout_ms: int | None
-    ) -> commands.Items:
+    def _read(
+        self,
+        query: commands.Query,
+        stale: bool | None,
+        timeout_ms: int | None,
+        to_reply: Callable[[bytes], Reply],
+    ) -> Later[bytes]:
         timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
-        answer = await self._driver.read(commands.encode(query), stale=bool(stale), timeout=timeout)
-        return commands.decode_items(answer)
+        encoded = commands.encode(query)
+        return Later(self._driver.read(encoded, stale=bool(stale), timeout=timeout), to_reply)
+
+
+def _changed(applied: Applied) -> Reply:
+    result = commands.decode_result(applied.result)
+    match result:
+        case commands.Changed(revision, existed):
+            return {"revision": revision, "existed": existed}
+        case commands.CompareFailed(revision, value):
+            raise CallError(
+                f"{INTERFACE}.CompareFailed",
+                {"revision": revision, "value": None if value is None else to_base64(value)},
+            )
+        case commands.Invalid(reason):
+            raise CallError(f"{INTERFACE}.Refused", {"reason": reason})
+        case _:
+            assert_never(result)
+
+
+def _found(key: str, answer: bytes) -> Reply:
+    found = commands.decode_items(answer)
+    if not found.items:
+        raise CallError(f"{INTERFACE}.NotFound", {"key": key})
+    return {"item": _item(found.items[0])}
+
+
+def _listed(answer: bytes) -> Reply:
+    found = commands.decode_items(answer)
+    return {"items": [_item(item) for item in found.items], "more": found.more}
 
 
 def _optional(parameter: str, text: str | None) -> bytes | None:

@@ -1,0 +1,75 @@
+"""The leader's side of forwarded commands: each gets an outcome of its own, nothing is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from raftd.codec import ForwardRequest, ForwardResponse, Outcome
+from raftd.driver.applier import Applied, Applier
+from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
+from raftd.driver.waiting import Promise
+from raftd.raft import raft as algorithm
+from raftd.raft.raft import NotLeader, Raft
+
+
+class Forwarding:
+    """`kick` makes the driver look at the algorithm's update."""
+
+    def __init__(
+        self, raft: Raft, applier: Applier, kick: Callable[[], None], entry_bytes: int
+    ) -> None:
+        """`entry_bytes`: the largest command."""
+        self._raft = raft
+        self._applier = applier
+        self._kick = kick
+        self._entry_bytes = entry_bytes
+
+    async def handle(self, request: ForwardRequest) -> ForwardResponse:
+        if any(len(payload) > self._entry_bytes for payload in request.commands):
+            reason = f"an entry may have {self._entry_bytes} bytes on the leader"
+            return _all(request, Outcome("too-large", reason=reason))
+        if self._raft.server.transfer is not None:
+            return _all(request, Outcome("no-quorum", reason="leadership is being handed over"))
+        now = trio.current_time()
+        try:
+            first, term = self._raft.propose(now, request.commands)
+        except NotLeader as error:
+            return _all(request, Outcome("no-quorum", reason=str(error)))
+        except algorithm.Busy as error:
+            return _all(request, Outcome("busy", reason=str(error)))
+        self._kick()
+        deadline = now + request.timeout_ms / 1000
+        promises = [
+            self._applier.expect(index, term, deadline)
+            for index in range(first, first + len(request.commands))
+        ]
+        return ForwardResponse(tuple([await _outcome(promise) for promise in promises]))
+
+
+def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
+    """What the caller of a command of `size` bytes is told that was not applied."""
+    match outcome.status:
+        case "unknown":
+            return OutcomeUnknown(outcome.reason)
+        case "busy":
+            return Busy(outcome.reason)
+        case "too-large":
+            return TooLarge(size, entry_bytes)
+        case _:
+            return Refused(outcome.reason)
+
+
+async def _outcome(promise: Promise[Applied]) -> Outcome:
+    try:
+        applied = await promise.wait()
+    except NoQuorum as error:
+        return Outcome("no-quorum", reason=str(error))
+    except OutcomeUnknown as error:
+        return Outcome("unknown", reason=str(error))
+    return Outcome("applied", applied.index, applied.term, applied.result)
+
+
+def _all(request: ForwardRequest, outcome: Outcome) -> ForwardResponse:
+    return ForwardResponse((outcome,) * len(request.commands))
