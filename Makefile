@@ -13,7 +13,7 @@ PIP := $(BIN)/python -I -m pip install --quiet --disable-pip-version-check --no-
 PIP_COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	--no-config --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --pip-args=--isolated
 
-.PHONY: help demo test check fix simulate lock clean
+.PHONY: help demo test check fix simulate bench lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make check   format, lint, types, architecture; changes nothing'
 	@echo 'make fix     format, and mend what can be mended by itself'
 	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace'
+	@echo 'make bench   raftd and etcd in turns, with ratios; QUICK=1 for a minute, ONLY=put-100,get-100'
 	@echo 'make lock    pin the newest dependencies (network)'
 	@echo 'make clean   remove .venv and everything else that was generated'
 
@@ -45,6 +46,11 @@ fix: $(VENV)/dev.stamp
 SEEDS ?= 1000
 simulate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED),--seeds $(SEEDS))
+
+bench: $(VENV)/raftd.stamp
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
+		$(if $(AGAINST),--against $(AGAINST))
 
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp

@@ -1,0 +1,33 @@
+"""What /proc tells of a process: memory, file descriptors. See proc(5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+MIB = 1 << 20
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """In bytes."""
+
+    peak: int
+    """VmHWM: the most that was ever resident"""
+    anonymous: int
+    """RssAnon: resident now, and not pages of a file that is mapped"""
+
+
+def memory(pid: int) -> Memory:
+    """Raises OSError if there is no such process."""
+    fields: dict[str, int] = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in {"VmHWM", "RssAnon"}:
+            fields[name] = int(rest.split()[0]) * 1024
+    return Memory(fields["VmHWM"], fields["RssAnon"])
+
+
+def open_files(pid: int) -> int:
+    """How many file descriptors it has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
