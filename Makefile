@@ -47,16 +47,19 @@ SEEDS ?= 1000
 simulate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED),--seeds $(SEEDS))
 
-bench: $(VENV)/raftd.stamp
-	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECONDS),--seconds $(SECONDS)) \
-		$(if $(AGAINST),--against $(AGAINST))
+# $(call option,NAME,name): --name VALUE, if NAME is set
+option = $(if $($(1)),--$(2) $($(1)))
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(call option,ONLY,only) \
+		$(call option,ROUNDS,rounds) $(call option,SECONDS,seconds) $(call option,LIMIT,limit) \
+		$(call option,ENTRIES,entries) $(call option,AGAINST,against) $(call option,DIRECTORY,directory)
 
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp
 	$(PIP_COMPILE) -o $(LOCK)-build.txt $(LOCK)-build.in
 	$(PIP_COMPILE) -c $(LOCK)-build.txt -o $(LOCK).txt pyproject.toml
 	$(PIP_COMPILE) -c $(LOCK)-build.txt -c $(LOCK).txt --extra dev -o $(LOCK)-dev.txt pyproject.toml
+	$(PIP_COMPILE) -c $(LOCK)-build.txt -c $(LOCK).txt -c $(LOCK)-dev.txt -o $(LOCK)-bench.txt $(LOCK)-bench.in
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
@@ -80,3 +83,9 @@ $(VENV)/dev.stamp: $(VENV)/raftd.stamp $(LOCK)-dev.txt
 	$(PIP) --require-hashes --only-binary=:all: --no-binary=sdnotify --no-build-isolation \
 		-r $(LOCK)-dev.txt
 	@touch $@
+
+# The bench goes on without them.
+$(VENV)/bench.stamp: $(VENV)/raftd.stamp $(LOCK)-bench.txt
+	@PYTHONWARNINGS=ignore $(PIP) --require-hashes --only-binary=:all: --no-binary=pysyncobj --no-build-isolation \
+		-r $(LOCK)-bench.txt && touch $@ \
+		|| echo 'bench: without a plot and without PySyncObj, which cannot be installed' >&2

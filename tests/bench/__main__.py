@@ -1,134 +1,83 @@
-"""`python -m tests.bench`: raftd and etcd in turns, on the same machine and disk."""
+"""`python -m tests.bench`: how fast raftd is, and how fast etcd is beside it.
+
+Prints tables, and writes results.json and results.png into build/bench.
+"""
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from tests.bench import generator
-from tests.bench.processes import MIB, memory
-from tests.bench.scenarios import KEYS, LARGE, SCENARIOS, SMALL, WINDOW, Scenario
-from tests.bench.systems import Etcd, Raftd
+from tests.bench.comparison import EVENTS, Plan, compare
+from tests.bench.plot import Unavailable, plot
+from tests.bench.report import report
+from tests.bench.results import filesystem
+from tests.bench.scenarios import SCENARIOS
 
-BUILD = Path("build/bench")
+NAMES = [*(each.name for each in SCENARIOS), *EVENTS]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--without-etcd", action="store_true")
-    parser.add_argument("--source", type=Path, help="the tree whose raftd is run")
-    parser.add_argument("--against", type=Path, help="another tree whose raftd is run, too")
-    options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.seconds = 3, 0.7
-    wanted = [s for s in SCENARIOS if (s.headline if options.quick else True)]
-    if options.only:
-        names = options.only.split(",")
-        wanted = [s for s in SCENARIOS if s.name in names]
-    directory = Path(tempfile.mkdtemp(prefix="raftd-bench-", dir="/var/tmp"))
-    systems = [Raftd(directory / "raftd", source=options.source)]
-    if options.against:
-        systems.append(Raftd(directory / "other", source=options.against, name="other"))
-    if not options.without_etcd:
-        systems.append(Etcd(directory / "etcd"))
-    commands = {
-        s.name: [str(generator.build("etcd" if s.name == "etcd" else "raftd", BUILD).absolute())]
-        for s in systems
-    }
-    samples = {}
+    plan = _plan()
+    if filesystem(plan.directory) in {"tmpfs", "ramfs"}:
+        sys.exit(f"bench: {plan.directory} is memory, not a disk; name another --directory")
+    begin = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - begin:5.0f} s  {text}", file=sys.stderr, flush=True)
+
     try:
-        for system in systems:
-            system.start()
-        for size in (SMALL, LARGE):
-            chosen = [s for s in wanted if s.size == size]
-            if not chosen:
-                continue
-            for system in systems:
-                fill(commands[system.name], system, size)
-            for number in range(options.rounds):
-                for scenario in chosen:
-                    for system in systems:
-                        sample = measure(commands[system.name], system, scenario, options.seconds)
-                        samples.setdefault((scenario.name, system.name), []).append(sample)
-                print(f"round {number + 1}", flush=True)
-            print(f"{'':20} {'raftd':>40}   {'etcd':>40}")
-            for scenario in chosen:
-                show(scenario, systems, samples)
-            for system in systems:
-                peaks = [
-                    f"{memory(pid).peak / MIB:.0f} ({memory(pid).anonymous / MIB:.0f})"
-                    for pid in system.pids()
-                ]
-                print(
-                    f"{system.name}: leader {system.leader()}, peak MiB (anonymous now): {' '.join(peaks)}"
-                )
-    finally:
-        for system in systems:
-            system.close()
-        directory.rmdir()
+        found = compare(plan, say)
+    except generator.Failed as error:
+        sys.exit(f"bench: {error}")
+    results = plan.build / "results.json"
+    found.write(results)
+    print(*report(found), sep="\n")
+    print(f"Written to {results}", end="")
+    try:
+        plot(found, results.with_suffix(".png"))
+        print(f" and {results.with_suffix('.png')}.")
+    except Unavailable as error:
+        print(f"; no plot: {error}.")
     return 0
 
 
-def fill(command, system, size) -> None:
-    generator.run(
-        command,
-        system.target(system.leader()),
-        operation="put",
-        pipeline=WINDOW,
-        size=size,
-        keys=KEYS[size],
-        operations=KEYS[size],
-        warm="0s",
+def _plan() -> Plan:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="what goals speak of, in a minute")
+    parser.add_argument("--only", default="", metavar="NAME,…", help=", ".join(NAMES))
+    parser.add_argument("--rounds", type=int, help="5; 3 with --quick")
+    parser.add_argument("--seconds", type=float, help="a sample takes: 2; 0.7 with --quick")
+    parser.add_argument("--entries", type=int, default=100_000, help="for restarts (100,000)")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for everything (600)")
+    parser.add_argument("--without-etcd", action="store_true")
+    parser.add_argument("--source", type=Path, metavar="TREE", help="run the raftd of that tree")
+    parser.add_argument(
+        "--against", type=Path, metavar="TREE", help="run the raftd of that tree beside this one's"
     )
-
-
-def measure(command, system, scenario: Scenario, seconds: float):
-    leader = system.leader()
-    node = (leader + 1) % 3 if scenario.forwarded else leader
-    sharing = {"connections": 1} if system.name == "etcd" else {}
-    shape = {"pipeline": WINDOW} if scenario.pipelined else {"clients": scenario.clients}
-    return generator.run(
-        command,
-        system.target(node),
-        operation=scenario.operation,
-        size=scenario.size,
-        keys=KEYS[scenario.size],
-        duration=f"{seconds}s",
-        pids=",".join(map(str, system.pids())),
-        **shape,
-        **sharing,
+    parser.add_argument(
+        "--directory", type=Path, default=Plan().directory, help="on the disk to be measured"
     )
-
-
-def show(scenario, systems, samples) -> None:
-    line = f"{scenario.name:20}"
-    for system in systems:
-        own = samples[scenario.name, system.name]
-        rate = statistics.median(s.rate for s in own)
-        p50 = statistics.median(s.p50_ms for s in own)
-        p99 = statistics.median(s.p99_ms for s in own)
-        cpu = statistics.median(s.cpu_s_per_10k for s in own)
-        gen = statistics.median(s.generator_cpu_s / s.seconds for s in own)
-        other = statistics.median(
-            (s.machine_cpu_s - s.generator_cpu_s - sum(s.server_cpu_s)) / s.seconds for s in own
-        )
-        errors = sum(s.errors for s in own)
-        line += f" | {rate:7.0f}/s p50 {p50:6.2f} p99 {p99:6.1f} cpu {cpu:5.2f} gen {gen:4.2f} oth {other:4.2f}{f' {errors} ERRORS' if errors else ''}"
-    for other in systems[1:]:
-        a, b = (samples[scenario.name, s.name] for s in (systems[0], other))
-        ratio = statistics.median(x.rate / y.rate for x, y in zip(a, b))
-        p50 = statistics.median(x.p50_ms / y.p50_ms for x, y in zip(a, b))
-        p99 = statistics.median(x.p99_ms / y.p99_ms for x, y in zip(a, b))
-        line += f" | /{other.name}: x{ratio:.2f} p50 x{p50:.2f} p99 x{p99:.2f}"
-    print(line, flush=True)
+    options = parser.parse_args()
+    only = [name for name in options.only.split(",") if name]
+    for name in only:
+        if name not in NAMES:
+            parser.error(f"there is no {name!r}; there are {', '.join(NAMES)}")
+    return Plan(
+        only=only,
+        quick=options.quick,
+        rounds=options.rounds or (3 if options.quick else 5),
+        seconds=options.seconds or (0.7 if options.quick else 2.0),
+        entries=options.entries,
+        limit=options.limit,
+        with_etcd=not options.without_etcd,
+        source=options.source,
+        against=options.against,
+        directory=options.directory,
+    )
 
 
 if __name__ == "__main__":

@@ -45,6 +45,11 @@ class Failed(Exception):
     """A generator could not be built or ended with an error."""
 
 
+def command(system: str, directory: Path) -> Sequence[str]:
+    """How to run the generator for `system`. Raises Failed."""
+    return [str(build(system, directory).absolute())]
+
+
 def build(system: str, directory: Path) -> Path:
     """The generator for `system`, built into `directory` unless it is there already."""
     binary = directory / f"{system}-load"

@@ -1,12 +1,14 @@
-"""What /proc tells of a process: memory, file descriptors. See proc(5)."""
+"""What /proc tells of a process: CPU time, memory, file descriptors. See proc(5)."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
 
 MIB = 1 << 20
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -26,6 +28,12 @@ def memory(pid: int) -> Memory:
         if name in {"VmHWM", "RssAnon"}:
             fields[name] = int(rest.split()[0]) * 1024
     return Memory(fields["VmHWM"], fields["RssAnon"])
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far, to 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def open_files(pid: int) -> int:
