@@ -22,6 +22,8 @@ NAMES = [*(each.name for each in SCENARIOS), *EVENTS]
 
 def main() -> int:
     plan = _plan()
+    if not plan.directory.is_dir():
+        sys.exit(f"bench: there is no directory {plan.directory}; name another --directory")
     if filesystem(plan.directory) in {"tmpfs", "ramfs"}:
         sys.exit(f"bench: {plan.directory} is memory, not a disk; name another --directory")
     begin = time.monotonic()

@@ -5,22 +5,30 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from tests.bench import events, generator
 from tests.bench.etcd import Etcd
-from tests.bench.results import Results, describe_machine
+from tests.bench.processes import memory
+from tests.bench.pysyncobj import PySyncObj, installed
+from tests.bench.results import MemoryRow, Results, Row, describe_machine
 from tests.bench.rounds import Rounds
 from tests.bench.scenarios import LARGE, SCENARIOS, SIZES, SMALL, WINDOW, Scenario
 from tests.bench.systems import NODES, Cluster, Raftd
 
 RESTART_KEYS = 100_000
+WHOLE_LOG = {"snapshot_log_bytes": 1 << 34}
+"""No snapshot makes the log shorter: a restart finds every entry."""
 STATUS_CALLS = 15
-EVENTS = ("failover", "restart", "status")
+FAILOVERS = 5
+PYSYNCOBJ_ROUNDS = 3
+PYSYNCOBJ_SCENARIOS = ("put-1", "put-16", "put-100", "put-400")
+EVENTS = ("pysyncobj", "failover", "status", "restart")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -39,8 +47,8 @@ class Plan(msgspec.Struct, frozen=True):
     """On the disk that is to be measured."""
     build: Path = Path("build/bench")
 
-    def wants(self, name: str) -> bool:
-        return name in self.only if self.only else not self.quick
+    def wants(self, event: str) -> bool:
+        return event in self.only if self.only else not self.quick
 
     @property
     def scenarios(self) -> list[Scenario]:
@@ -49,128 +57,142 @@ class Plan(msgspec.Struct, frozen=True):
         return [each for each in SCENARIOS if each.headline or not self.quick]
 
 
-Makers = dict[str, Callable[[], Cluster]]
-
-
 def compare(plan: Plan, say: Callable[[str], None]) -> Results:
     """Raises generator.Failed, or AssertionError if a cluster does not do as it should."""
-    begin = time.monotonic()
-    found = Results(describe_machine(plan.directory))
-    with ExitStack() as stack:
-        directory = Path(tempfile.mkdtemp(prefix="raftd-bench-", dir=plan.directory))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        makers, commands = _systems(plan, directory, found)
-        if plan.scenarios:
-            _speeds(plan, makers, commands, found, begin, say)
-        if plan.wants("failover") or plan.wants("status"):
-            _failovers(plan, makers, found, say)
-        if plan.wants("restart"):
-            _restarts(plan, makers, commands, found, say)
-    found.seconds = time.monotonic() - begin
-    return found
-
-
-def _systems(
-    plan: Plan, directory: Path, found: Results
-) -> tuple[Makers, dict[str, Sequence[str]]]:
-    """How to make each cluster, and the generator for it."""
-    numbers: Iterator[int] = iter(range(1000))
-
-    def fresh() -> Path:
-        return directory / str(next(numbers))
-
-    makers: Makers = {"raftd": lambda: Raftd(fresh(), source=plan.source)}
-    commands: dict[str, Sequence[str]] = {"raftd": generator.command("raftd", plan.build)}
-    if plan.against:
-        makers["other"] = lambda: Raftd(fresh(), name="other", source=plan.against)
-        commands["other"] = commands["raftd"]
-    if not plan.with_etcd:
-        return makers, commands
-    if not shutil.which("etcd"):
-        found.left_out.append(f"etcd: it is not installed ({generator.INSTALL})")
-        return makers, commands
+    directory = Path(tempfile.mkdtemp(prefix="raftd-bench-", dir=plan.directory))
     try:
-        commands["etcd"] = generator.command("etcd", plan.build)
-        makers["etcd"] = lambda: Etcd(fresh())
-    except generator.Failed as error:
-        found.left_out.append(f"etcd: {error}")
-    return makers, commands
+        run = _Run(plan, directory, say)
+        if plan.scenarios:
+            run.speeds()
+        for event in EVENTS:
+            if plan.wants(event):
+                getattr(run, event)()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    run.found.seconds = time.monotonic() - run.begin
+    return run.found
 
 
-def _speeds(
-    plan: Plan,
-    makers: Makers,
-    commands: dict[str, Sequence[str]],
-    found: Results,
-    begin: float,
-    say: Callable[[str], None],
-) -> None:
-    share = 0.75 if plan.wants("restart") else 1.0
-    with ExitStack() as stack:
-        clusters = [make() for make in makers.values()]
-        for cluster in clusters:
-            stack.callback(cluster.close)
-            cluster.start()
-        rounds = Rounds(clusters, commands, found, begin + share * plan.limit, say)
-        rounds.idle()
-        for size in (SMALL, LARGE):
-            scenarios = [each for each in plan.scenarios if each.size == size]
-            headline = [each for each in scenarios if each.headline or plan.only]
-            rest = [each for each in scenarios if each not in headline]
-            if scenarios:
-                say(f"values of {SIZES[size]}")
-                rounds.fill(size)
-            if headline:
-                rounds.take(headline, plan.rounds, plan.seconds)
-            if rest:
-                rounds.take(rest, min(3, plan.rounds), plan.seconds * 0.6)
-            if scenarios:
+class _Run:
+    def __init__(self, plan: Plan, directory: Path, say: Callable[[str], None]) -> None:
+        self.begin = time.monotonic()
+        self.found = Results(describe_machine(plan.directory))
+        self._plan = plan
+        self._directory = directory
+        self._say = say
+        self._clusters_made = 0
+        self._commands = {"raftd": generator.command("raftd", plan.build)}
+        if plan.against:
+            self._commands["other"] = self._commands["raftd"]
+        if plan.with_etcd:
+            try:
+                self._commands["etcd"] = generator.command("etcd", plan.build)
+            except generator.Failed as error:
+                self.found.left_out.append(f"etcd: {error}")
+
+    def _make(self, system: str, **settings: Any) -> Cluster:
+        """A new cluster, not started. `settings` are raftd's."""
+        self._clusters_made += 1
+        directory = self._directory / str(self._clusters_made)
+        if system == "etcd":
+            return Etcd(directory)
+        source = self._plan.against if system == "other" else self._plan.source
+        return Raftd(directory, name=system, source=source, **settings)
+
+    def _deadline(self, share: float) -> float:
+        """When `share` of the time is over."""
+        return self.begin + share * self._plan.limit
+
+    def speeds(self) -> None:
+        plan = self._plan
+        with ExitStack() as stack:
+            clusters = [self._make(system) for system in self._commands]
+            for cluster in clusters:
+                stack.callback(cluster.close)
+                cluster.start()
+            rounds = Rounds(clusters, self._commands, self.found, self._deadline(0.75), self._say)
+            rounds.idle()
+            for size in (SMALL, LARGE):
+                scenarios = [each for each in plan.scenarios if each.size == size]
+                headline = [each for each in scenarios if each.headline or plan.only]
+                rest = [each for each in scenarios if each not in headline]
+                if not scenarios:
+                    continue
+                self._say(f"values of {SIZES[size]}")
+                if any(each.operation == "get" for each in scenarios):
+                    rounds.fill(size)
+                if headline:
+                    rounds.take(headline, plan.rounds, plan.seconds)
+                if rest:
+                    rounds.take(rest, min(3, plan.rounds), plan.seconds * 0.6)
                 rounds.remember_memory(size)
 
-
-def _failovers(plan: Plan, makers: Makers, found: Results, say: Callable[[str], None]) -> None:
-    for name, make in makers.items():
-        cluster = make()
-        try:
-            cluster.start()
-            if plan.wants("failover"):
-                say(f"failover of {name}")
-                found.failover_s[name] = [
-                    events.failover(cluster, NODES) for _ in range(plan.rounds)
-                ]
-            if plan.wants("status") and name == "raftd":
-                say("raftctl status")
-                socket = Path(cluster.target(0))
-                found.status_s, found.status_cpu_s = events.status_times(socket, STATUS_CALLS)
-        finally:
-            cluster.close()
-
-
-def _restarts(
-    plan: Plan,
-    makers: Makers,
-    commands: dict[str, Sequence[str]],
-    found: Results,
-    say: Callable[[str], None],
-) -> None:
-    for name, make in makers.items():
-        say(f"restart of {name} with {plan.entries:,} entries")
-        cluster = make()
-        try:
-            cluster.start()
-            generator.run(
-                commands[name],
-                cluster.target(cluster.leader()),
-                operation="put",
-                pipeline=WINDOW,
-                connections=1,
-                keys=RESTART_KEYS,
-                operations=plan.entries,
-                warm="0s",
+    def pysyncobj(self) -> None:
+        """Afterwards, and not in turns: what is never on a disk is no match for what is."""
+        if not installed():
+            self.found.left_out.append(
+                "PySyncObj: not installed (packaging/requirements-bench.txt)"
             )
-            for rebuild in (False, True):
-                done = events.restart(cluster, plan.entries, rebuild=rebuild)
-                if done:
-                    found.restarts.append(done)
+            return
+        self._say("PySyncObj")
+        scenarios = [each for each in SCENARIOS if each.name in PYSYNCOBJ_SCENARIOS]
+        with PySyncObj(self._directory / "pysyncobj") as cluster:
+            leader = cluster.leader()
+            for number in range(PYSYNCOBJ_ROUNDS):
+                for each in scenarios:
+                    seconds = self._plan.seconds * 0.6
+                    sample = cluster.load(leader, each.clients, each.size, seconds)
+                    self.found.rows.append(Row(each.name, cluster.name, number, leader, sample))
+            now = memory(cluster.pids()[leader])
+            self.found.memory.append(
+                MemoryRow(cluster.name, SIZES[SMALL], True, now.peak, now.anonymous)
+            )
+
+    def failover(self) -> None:
+        for system in self._commands:
+            self._say(f"failover of {system}")
+            cluster = self._make(system)
+            try:
+                cluster.start()
+                times = self.found.failover_s.setdefault(system, [])
+                while len(times) < FAILOVERS and time.monotonic() < self._deadline(0.9):
+                    times.append(events.failover(cluster, NODES))
+            finally:
+                cluster.close()
+
+    def status(self) -> None:
+        self._say("raftctl status")
+        cluster = self._make("raftd")
+        try:
+            cluster.start()
+            socket = Path(cluster.target(0))
+            self.found.status_s, self.found.status_cpu_s = events.status_times(socket, STATUS_CALLS)
         finally:
             cluster.close()
+
+    def restart(self) -> None:
+        entries = self._plan.entries
+        for system, command in self._commands.items():
+            if time.monotonic() > self._deadline(0.9):
+                self.found.left_out.append(f"restart of {system}: no time")
+                continue
+            self._say(f"restart of {system} with {entries:,} entries")
+            cluster = self._make(system, limits=WHOLE_LOG)
+            try:
+                cluster.start()
+                generator.run(
+                    command,
+                    cluster.target(cluster.leader()),
+                    operation="put",
+                    pipeline=WINDOW,
+                    connections=1,
+                    keys=RESTART_KEYS,
+                    operations=entries,
+                    warm="0s",
+                )
+                for rebuild in (False, True):
+                    done = events.restart(cluster, entries, rebuild=rebuild)
+                    if done:
+                        self.found.restarts.append(done)
+            finally:
+                cluster.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,12 +47,16 @@ class Failed(Exception):
 
 
 def command(system: str, directory: Path) -> Sequence[str]:
-    """How to run the generator for `system`. Raises Failed."""
+    """How to run the generator for `system`: that in Go, for raftd else that in Python. Failed."""
+    if system == "raftd" and not shutil.which("go"):
+        return [sys.executable, "-m", "tests.bench.python_load"]
     return [str(build(system, directory).absolute())]
 
 
 def build(system: str, directory: Path) -> Path:
     """The generator for `system`, built into `directory` unless it is there already."""
+    if system == "etcd" and not (ETCD_CLIENT.exists() and shutil.which("etcd")):
+        raise Failed(f"it is not installed, or its Go client is not ({INSTALL})")
     binary = directory / f"{system}-load"
     sources = [SOURCE / "main.go", SOURCE / f"{system}.go"]
     if binary.exists() and all(
@@ -60,8 +65,6 @@ def build(system: str, directory: Path) -> Path:
         return binary
     if not shutil.which("go"):
         raise Failed(f"Go is missing ({INSTALL})")
-    if system == "etcd" and not ETCD_CLIENT.exists():
-        raise Failed(f"etcd's Go client is missing ({INSTALL})")
     directory.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         ["go", "build", "-o", str(binary.absolute()), *(source.name for source in sources)],
@@ -87,5 +90,5 @@ def run(command: Sequence[str], target: str, **options: object) -> Sample:
         timeout=600,
     )
     if done.returncode != 0:
-        raise Failed(done.stderr.strip()[:500])
+        raise Failed(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")
     return msgspec.json.decode(done.stdout, type=Sample)

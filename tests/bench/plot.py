@@ -21,6 +21,8 @@ def plot(found: Results, file: Path) -> None:
     try:
         import matplotlib as mpl  # noqa: PLC0415
         from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.patches import Patch  # noqa: PLC0415
+        from matplotlib.ticker import LogLocator  # noqa: PLC0415
     except ImportError as error:
         raise Unavailable(
             "matplotlib is not installed (packaging/requirements-bench.txt)"
@@ -30,45 +32,48 @@ def plot(found: Results, file: Path) -> None:
     panels = figure.subplots(2, 3)
     figure.suptitle(
         "raftd and etcd, three nodes on one machine, fsync on, 128-byte values\n"
-        f"{found.machine.get('cpu', '')}",
+        f"{found.machine.get('cpu', '')}"
+        + ("; PySyncObj never syncs" if "pysyncobj" in found.systems() else ""),
     )
     for row, operation in zip(panels, ("put", "get"), strict=True):
         _bars(row[0], found, operation, "rate", f"{operation}s per second")
         _bars(row[1], found, operation, "p50_ms", f"{operation}: ms, median and p99")
-        _bars(row[2], found, operation, "cpu_s_per_10k", f"{operation}: CPU s for 10,000")
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        _bars(row[2], found, operation, "cpu_s_per_10k", f"{operation}: servers' CPU s for 10,000")
+        for axes in row[1:]:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+            axes.grid(axis="y", linewidth=0.3)
+    handles = [Patch(color=COLOURS.get(name, "black"), label=name) for name in found.systems()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(file, dpi=110)
 
 
 def _bars(axes: Any, found: Results, operation: str, field: str, title: str) -> None:
-    """A group of bars for each number of clients; ends of the whiskers are the extremes."""
+    """A group for each number of clients; whiskers end at the extremes, for times at the p99."""
     systems = found.systems()
     width = 0.8 / max(len(systems), 1)
+    times = field == "p50_ms"
     for number, system in enumerate(systems):
         for place, clients in enumerate(CLIENTS):
             samples = list(found.samples(f"{operation}-{clients}", system).values())
             if not samples:
                 continue
             values = [float(getattr(sample, field)) for sample in samples]
-            top = (
-                statistics.median(sample.p99_ms for sample in samples)
-                if field == "p50_ms"
-                else max(values)
-            )
             middle = statistics.median(values)
-            low = 0.0 if field == "p50_ms" else middle - min(values)
-            axes.bar(
-                place + (number - (len(systems) - 1) / 2) * width,
-                middle,
-                width,
-                yerr=[[low], [max(0.0, top - middle)]],
-                color=COLOURS.get(system, "black"),
-                error_kw={"elinewidth": 0.8, "capsize": 2, "ecolor": "#444444"},
-                label=system if place == 0 else None,
-            )
+            low, high = min(values), max(values)
+            if times:
+                low, high = middle, statistics.median(sample.p99_ms for sample in samples)
+            at = place + (number - (len(systems) - 1) / 2) * width
+            colour = COLOURS.get(system, "black")
+            if field != "rate":  # a bar would have no foot on a logarithmic axis
+                axes.plot(at, middle, "o", color=colour)
+            else:
+                axes.bar(at, middle, width * 0.95, color=colour)
+            error = [[max(0.0, middle - low)], [max(0.0, high - middle)]]
+            axes.errorbar(at, middle, error, color="#444444", elinewidth=0.8, capsize=2)
     axes.set_title(title, loc="left")
     axes.set_xticks(range(len(CLIENTS)), [f"{clients}" for clients in CLIENTS])
+    axes.set_xlim(-0.6, len(CLIENTS) - 0.4)
     axes.set_xlabel("clients, one call in flight each")
-    if field == "p50_ms":
-        axes.set_yscale("log")

@@ -39,3 +39,9 @@ def cpu_seconds(pid: int) -> float:
 def open_files(pid: int) -> int:
     """How many file descriptors it has open."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def machine_cpu_seconds() -> float:
+    """That all processes on this machine have used so far, those that have ended too."""
+    fields = Path("/proc/stat").read_text().split(None, 9)[1:9]
+    return sum(int(each) for number, each in enumerate(fields) if number not in {3, 4}) / _TICKS

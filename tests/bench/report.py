@@ -73,10 +73,18 @@ def _speeds(found: Results) -> Iterator[str]:
         "CPU s: processor seconds of all servers for 10,000 operations. "
         f"pipelined: {WINDOW} calls in flight on one connection."
     )
+    if "pysyncobj" in systems:
+        yield (
+            "pysyncobj never syncs its journal, and its load is inside the leader: no client, no "
+            "socket; not measured in turns."
+        )
+    if not _compared(found):
+        return
     yield (
-        "etcd's clients share one gRPC connection, which is its fastest way; apart: each has its "
-        "own, as raftd's always have. Ratios of those are to raftd's with as many clients."
+        "etcd's clients share one gRPC connection, which is its fastest way; "
+        "apart: each has its own,"
     )
+    yield "as raftd's always have; the ratios in those lines are of raftd's usual figures to that."
 
 
 def _compared(found: Results) -> bool:
@@ -139,7 +147,7 @@ def _memory(found: Results) -> Iterator[str]:
     for row in found.memory:
         if row.leader:
             yield (
-                f"Memory after {row.after} values, leader of {row.system}: at most "
+                f"Memory of {row.system}'s leader after {row.after} values: peak "
                 f"{row.peak / MIB:.0f} MiB, now {row.anonymous / MIB:.0f} MiB without mapped files."
             )
 

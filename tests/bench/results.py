@@ -128,16 +128,22 @@ def describe_machine(directory: Path) -> dict[str, str]:
     return {
         "cpu": f"{os.cpu_count()} x {cpu}",
         "kernel": platform.release(),
-        "disk": f"{filesystem(directory)} at {directory}",
+        "disk": f"{filesystem(directory)}, {directory}",
         "raftd": f"{__version__}, Python {sys.version.split()[0]}",
-        "etcd": _first_line("etcd", "--version"),
-        "go": _first_line("go", "version"),
+        "etcd": _first_line("etcd", "--version").removeprefix("etcd Version: "),
+        "go": _first_line("go", "version").removeprefix("go version "),
     }
 
 
 def filesystem(directory: Path) -> str:
-    """Its type, as statfs(2) says."""
-    return _first_line("stat", "-f", "-c", "%T", str(directory))
+    """Its type, as in proc_pid_mountinfo(5)."""
+    device = directory.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, rest = line.partition(" - ")
+        if mount.split()[2] == wanted:
+            return rest.split()[0]
+    return "unknown file system"
 
 
 def _first_line(*command: str) -> str:
