@@ -13,6 +13,7 @@ from tests.bench.scenarios import WINDOW
 
 QUIET_CORES = 0.1
 """Below this, nobody else disturbed the measurement."""
+ALONE = "pysyncobj"
 _FIELDS: dict[str, Callable[[Sample], float]] = {
     "rate": lambda sample: sample.rate,
     "p50": lambda sample: sample.p50_ms,
@@ -55,36 +56,29 @@ def _disturbance(found: Results) -> Iterator[str]:
 
 
 def _speeds(found: Results) -> Iterator[str]:
-    systems = found.systems()
-    yield (
-        " " * 18
-        + "".join(f" | {name:^30}" for name in systems)
-        + (f" | {'raftd / etcd':^23}" if _compared(found) else "")
-    )
-    yield (
-        f"{'':18}"
-        + f" | {'op/s':>7} {'p50 ms':>7} {'p99 ms':>7} {'CPU s':>6}" * len(systems)
-        + (f" | {'op/s':>5} {'p50':>5} {'p99':>5} {'CPU':>5}" if _compared(found) else "")
-    )
-    for scenario in dict.fromkeys(row.scenario for row in found.rows):
+    systems = [system for system in found.systems() if system != ALONE]
+    ratios = _compared(found)
+    heads = "".join(f" | {name:^30}" for name in systems)
+    yield f"{'':18}{heads}" + (f" | {'raftd / etcd':^23}" if ratios else "")
+    heads = f" | {'op/s':>7} {'p50 ms':>7} {'p99 ms':>7} {'CPU s':>6}" * len(systems)
+    yield f"{'':18}{heads}" + (f" | {'op/s':>5} {'p50':>5} {'p99':>5} {'CPU':>5}" if ratios else "")
+    for scenario in _scenarios(found, systems):
         cells = "".join(f" | {_speed(found, scenario, system)}" for system in systems)
-        yield f"{scenario:18}{cells}" + _ratios(found, scenario)
-    yield (
-        "CPU s: processor seconds of all servers for 10,000 operations. "
-        f"pipelined: {WINDOW} calls in flight on one connection."
-    )
-    if "pysyncobj" in systems:
-        yield (
-            "pysyncobj never syncs its journal, and its load is inside the leader: no client, no "
-            "socket; not measured in turns."
-        )
-    if not _compared(found):
-        return
-    yield (
-        "etcd's clients share one gRPC connection, which is its fastest way; "
-        "apart: each has its own,"
-    )
-    yield "as raftd's always have; the ratios in those lines are of raftd's usual figures to that."
+        yield f"{scenario:18}{cells}" + (_ratios(found, scenario) if ratios else "")
+    yield "CPU s: processor seconds of all servers for 10,000 operations."
+    yield f"pipelined: {WINDOW} calls in flight on one connection."
+    if ratios:
+        yield "etcd's clients share one gRPC connection, its fastest way. apart: each has its own,"
+        yield "as raftd's always have; the ratios there are of raftd's usual figures to that."
+    if ALONE in found.systems():
+        yield ""
+        yield "PySyncObj, not in turns. It never syncs, and its load is inside the leader itself:"
+        for scenario in _scenarios(found, [ALONE]):
+            yield f"{scenario:18} | {_speed(found, scenario, ALONE)}"
+
+
+def _scenarios(found: Results, systems: list[str]) -> list[str]:
+    return list(dict.fromkeys(row.scenario for row in found.rows if row.system in systems))
 
 
 def _compared(found: Results) -> bool:
@@ -102,8 +96,6 @@ def _speed(found: Results, scenario: str, system: str) -> str:
 
 
 def _ratios(found: Results, scenario: str) -> str:
-    if not _compared(found):
-        return ""
     own = scenario.removesuffix("-apart")
     ratios = [found.ratio(own, "raftd", of, other_scenario=scenario) for of in _FIELDS.values()]
     return " |" + "".join(" " * 6 if each is None else f" {each:5.2f}" for each in ratios)
@@ -113,6 +105,8 @@ def _processor(found: Results) -> Iterator[str]:
     yield f"CPU seconds for 10,000 operations, each process{'':10} leader  followers  generator"
     for scenario in dict.fromkeys(row.scenario for row in found.rows):
         for system in found.systems():
+            if system == ALONE:
+                continue
             rows = [r for r in found.rows if (r.scenario, r.system) == (scenario, system)]
             rows = [row for row in rows if row.sample.operations]
             if not rows:
