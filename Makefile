@@ -13,7 +13,7 @@ PIP := $(BIN)/python -I -m pip install --quiet --disable-pip-version-check --no-
 PIP_COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	--no-config --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --pip-args=--isolated
 
-.PHONY: help demo test check fix simulate bench lock clean
+.PHONY: help demo test check fix simulate bench bench-growth lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make fix     format, and mend what can be mended by itself'
 	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace'
 	@echo 'make bench   raftd and etcd in turns, with ratios; QUICK=1 for a minute, ONLY=put-100,get-100'
+	@echo 'make bench-growth   how cost grows with keys, sizes, connections, nodes, uptime; FULL=1'
 	@echo 'make lock    pin the newest dependencies (network)'
 	@echo 'make clean   remove .venv and everything else that was generated'
 
@@ -53,6 +54,10 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(call option,ONLY,only) \
 		$(call option,ROUNDS,rounds) $(call option,SECONDS,seconds) $(call option,LIMIT,limit) \
 		$(call option,ENTRIES,entries) $(call option,AGAINST,against) $(call option,DIRECTORY,directory)
+
+bench-growth: $(VENV)/raftd.stamp
+	$(BIN)/python -m tests.bench.growth $(if $(FULL),--full) $(call option,ONLY,only) \
+		$(call option,SECONDS,seconds) $(call option,DIRECTORY,directory)
 
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp
