@@ -170,7 +170,7 @@ def test_the_bootstrap_knows_the_locked_pip(bootstrap: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "demo", "test", "check", "fix", "bench", "lock", "clean"]
+    "target", ["help", "demo", "test", "check", "fix", "bench", "bench-growth", "lock", "clean"]
 )
 def test_make_has_the_target(target: str) -> None:
     make = shutil.which("make") or pytest.skip("there is no make")

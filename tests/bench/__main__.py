@@ -10,18 +10,23 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from tests.bench import generator
 from tests.bench.comparison import EVENTS, Plan, compare
 from tests.bench.plot import Unavailable, plot
 from tests.bench.report import report
-from tests.bench.results import filesystem
+from tests.bench.results import Results, filesystem, read
 from tests.bench.scenarios import SCENARIOS
 
 NAMES = [*(each.name for each in SCENARIOS), *EVENTS]
 
 
 def main() -> int:
-    plan = _plan()
+    plan, show = _options()
+    if show:
+        print(*report(show), sep="\n")
+        return 0
     if not plan.directory.is_dir():
         sys.exit(f"bench: there is no directory {plan.directory}; name another --directory")
     if filesystem(plan.directory) in {"tmpfs", "ramfs"}:
@@ -33,7 +38,7 @@ def main() -> int:
 
     try:
         found = compare(plan, say)
-    except generator.Failed as error:
+    except (generator.Failed, AssertionError) as error:
         sys.exit(f"bench: {error}")
     results = plan.build / "results.json"
     found.write(results)
@@ -47,7 +52,8 @@ def main() -> int:
     return 0
 
 
-def _plan() -> Plan:
+def _options() -> tuple[Plan, Results | None]:
+    """What to do, or results that are only to be shown. Exits with 2 if the options are wrong."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="what goals speak of, in a minute")
     parser.add_argument("--only", default="", metavar="NAME,…", help=", ".join(NAMES))
@@ -63,12 +69,19 @@ def _plan() -> Plan:
     parser.add_argument(
         "--directory", type=Path, default=Plan().directory, help="on the disk to be measured"
     )
+    parser.add_argument("--show", type=Path, metavar="FILE", help="only show an earlier run's JSON")
     options = parser.parse_args()
+    shown = None
+    if options.show:
+        try:
+            shown = read(options.show)
+        except (OSError, msgspec.ValidationError, msgspec.DecodeError) as error:
+            parser.error(f"{options.show} has no results that this version can show: {error}")
     only = [name for name in options.only.split(",") if name]
     for name in only:
         if name not in NAMES:
             parser.error(f"there is no {name!r}; there are {', '.join(NAMES)}")
-    return Plan(
+    plan = Plan(
         only=only,
         quick=options.quick,
         rounds=options.rounds or (3 if options.quick else 5),
@@ -80,6 +93,7 @@ def _plan() -> Plan:
         against=options.against,
         directory=options.directory,
     )
+    return plan, shown
 
 
 if __name__ == "__main__":

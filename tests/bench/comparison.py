@@ -24,6 +24,7 @@ from tests.bench.systems import NODES, Cluster, Raftd
 RESTART_KEYS = 100_000
 WHOLE_LOG = {"snapshot_log_bytes": 1 << 34}
 """No snapshot makes the log shorter: a restart finds every entry."""
+MIN_RESTART_S = 20
 STATUS_CALLS = 15
 FAILOVERS = 5
 PYSYNCOBJ_ROUNDS = 3
@@ -171,25 +172,26 @@ class _Run:
             cluster.close()
 
     def restart(self) -> None:
-        entries = self._plan.entries
-        for system, command in self._commands.items():
-            if time.monotonic() > self._deadline(0.9):
+        """Half of the time that is left goes into filling the logs."""
+        for number, (system, command) in enumerate(self._commands.items()):
+            left = (self._deadline(1.0) - time.monotonic()) / (len(self._commands) - number)
+            if left < MIN_RESTART_S:
                 self.found.left_out.append(f"restart of {system}: no time")
                 continue
-            self._say(f"restart of {system} with {entries:,} entries")
+            self._say(f"restart of {system} with {self._plan.entries:,} entries")
             cluster = self._make(system, limits=WHOLE_LOG)
             try:
                 cluster.start()
-                generator.run(
+                entries = generator.run(
                     command,
                     cluster.target(cluster.leader()),
                     operation="put",
                     pipeline=WINDOW,
                     connections=1,
                     keys=RESTART_KEYS,
-                    operations=entries,
-                    warm="0s",
-                )
+                    operations=self._plan.entries,
+                    duration=f"{left / 2:.0f}s",
+                ).operations
                 for rebuild in (False, True):
                     done = events.restart(cluster, entries, rebuild=rebuild)
                     if done:

@@ -87,7 +87,6 @@ def run(command: Sequence[str], target: str, **options: object) -> Sample:
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
     )
     if done.returncode != 0:
         raise Failed(f"{' '.join(command)}: {done.stderr.strip()[-500:]}")

@@ -63,7 +63,7 @@ class Measurement:
         """The number of the next call's key; None if there is no next."""
         number = self._issued
         if self._options.operations:
-            if number >= self._options.operations:
+            if number >= self._options.operations or now >= self.end:
                 return None
         else:
             if not self._before and now >= self.begin:

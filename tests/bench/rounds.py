@@ -17,6 +17,7 @@ from tests.bench.scenarios import KEYS, SIZES, WINDOW, Scenario
 from tests.bench.systems import Cluster
 
 IDLE_S = 3.0
+FILL_S = 60
 WARM_S = 0.3
 
 
@@ -57,7 +58,7 @@ class Rounds:
                 size=size,
                 keys=KEYS[size],
                 operations=KEYS[size],
-                warm="0s",
+                duration=f"{FILL_S}s",
             )
 
     def take(self, scenarios: Sequence[Scenario], rounds: int, seconds: float) -> None:

@@ -102,6 +102,7 @@ class Raftd:
         def agreed() -> list[int] | None:
             said = set()
             for node in self.nodes:
+                assert not node.died, f"{node.name} ended by itself:\n{node.log[-1000:]}"
                 if node.running:
                     status = node.status()
                     if status is None or not status["writable"]:

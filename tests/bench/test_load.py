@@ -51,6 +51,12 @@ def test_a_number_of_operations_takes_one_key_after_the_other() -> None:
     assert [measurement.more(0.0) for _ in range(6)] == [0, 1, 2, 0, 1, None]
 
 
+def test_a_number_of_operations_takes_no_longer_than_it_may() -> None:
+    measurement = Measurement(Options("", operations=5, duration=7.0))
+    assert measurement.more(measurement.begin + 6.9) == 0
+    assert measurement.more(measurement.begin + 7.0) is None
+
+
 def test_without_go_the_generator_is_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ var (
 	warm        = flag.Duration("warm", 300*time.Millisecond, "before the measurement")
 	duration    = flag.Duration("duration", 2*time.Second, "of the measurement")
 	connections = flag.Int("connections", 0, "clients share this many (etcd)")
-	operations  = flag.Uint64("operations", 0, "instead: this many calls, on one key after the other")
+	operations  = flag.Uint64("operations", 0, "this many calls, on one key after the other; -duration is the most they may take")
 	pids        = flag.String("pids", "", "processes whose CPU time is wanted, with commas between")
 )
 
@@ -64,7 +64,7 @@ type load struct {
 func (l *load) next(now time.Time) (string, bool) {
 	number := atomic.AddUint64(&l.issued, 1) - 1
 	if *operations > 0 {
-		return fmt.Sprintf("key%09d", number%*keys), number < *operations
+		return fmt.Sprintf("key%09d", number%*keys), number < *operations && now.Before(l.end)
 	}
 	// splitmix64: any order will do, as long as it is not that of the keys
 	number = (number + l.dice) * 0x9e3779b97f4a7c15
@@ -129,13 +129,13 @@ func main() {
 	}
 	seed := make([]byte, 2)
 	rand.Read(seed)
+	if *operations > 0 {
+		*warm = 0
+	}
 	begin := time.Now().Add(*warm)
 	l := &load{
 		get: *operation == "get", begin: begin, end: begin.Add(*duration),
 		dice: uint64(seed[0])<<32 + uint64(seed[1])<<24,
-	}
-	if *operations > 0 {
-		l.begin = time.Now()
 	}
 	results := make([]seen, count)
 	var running sync.WaitGroup
@@ -154,7 +154,7 @@ func main() {
 	before := usageNow()
 	if *operations > 0 {
 		running.Wait()
-		l.end = time.Now()
+		l.end = time.Now() // nobody else reads it any more
 	} else {
 		time.Sleep(time.Until(l.end))
 	}
