@@ -31,6 +31,8 @@ from tests.bench.tables import Table
 WHOLE_LOG = {"snapshot_log_bytes": 1 << 36}
 LOG_VALUE = 16 << 10
 FILL_S = 7200
+LARGE_S = 5.0
+"""For values of which few go in a second."""
 
 
 class Growth:
@@ -119,8 +121,11 @@ class Growth:
             with self._cluster(limits={"entry_bytes": 2 << 20}) as cluster:
                 keys = 100 if size > LOG_VALUE else 1000
                 self._load(cluster, pipeline=16, keys=keys, operations=keys, size=size)
-                put = self._load(cluster, clients=16, keys=keys, size=size)
-                get = self._load(cluster, clients=16, keys=keys, size=size, operation="get")
+                load: dict[str, Any] = {"clients": 16, "keys": keys, "size": size}
+                if size > LOG_VALUE:
+                    load["duration"] = f"{max(self._seconds, LARGE_S)}s"
+                put = self._load(cluster, **load)
+                get = self._load(cluster, **load, operation="get")
                 own = memory(cluster.pids()[cluster.leader()])
                 table.add(
                     size, put.rate, put.rate * size / MIB, put.p50_ms, put.p99_ms,
