@@ -24,7 +24,7 @@ def table(**last: float) -> Table:
 
 
 @pytest.mark.parametrize(
-    ("column", "value"), [("MiB", 80.0), ("disk_MiB", 320.0), ("open_files", 60.0), ("threads", 20)]
+    ("column", "value"), [("MiB", 80.0), ("disk_MiB", 800.0), ("open_files", 60.0), ("threads", 20)]
 )
 def test_what_grows_is_named(column: str, value: float) -> None:
     assert column.replace("_", " ") in judge(table(**{column: value}))
