@@ -13,7 +13,7 @@ PIP := $(BIN)/python -I -m pip install --quiet --disable-pip-version-check --no-
 PIP_COMPILE := $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	--no-config --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --pip-args=--isolated
 
-.PHONY: help demo test check fix simulate lock clean
+.PHONY: help demo test check fix simulate bench bench-growth lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -22,6 +22,8 @@ help:
 	@echo 'make check   format, lint, types, architecture; changes nothing'
 	@echo 'make fix     format, and mend what can be mended by itself'
 	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace'
+	@echo 'make bench   raftd and etcd in turns, with ratios; QUICK=1 for a minute, ONLY=put-100,get-100'
+	@echo 'make bench-growth   how cost grows with keys, sizes, connections, nodes, uptime; FULL=1'
 	@echo 'make lock    pin the newest dependencies (network)'
 	@echo 'make clean   remove .venv and everything else that was generated'
 
@@ -46,11 +48,23 @@ SEEDS ?= 1000
 simulate: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED),--seeds $(SEEDS))
 
+# $(call option,NAME,name): --name VALUE, if NAME is set
+option = $(if $($(1)),--$(2) $($(1)))
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(call option,ONLY,only) \
+		$(call option,ROUNDS,rounds) $(call option,SECONDS,seconds) $(call option,LIMIT,limit) \
+		$(call option,ENTRIES,entries) $(call option,AGAINST,against) $(call option,DIRECTORY,directory)
+
+bench-growth: $(VENV)/raftd.stamp
+	$(BIN)/python -m tests.bench.growth $(if $(FULL),--full) $(call option,ONLY,only) \
+		$(call option,SECONDS,seconds) $(call option,DIRECTORY,directory)
+
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp
 	$(PIP_COMPILE) -o $(LOCK)-build.txt $(LOCK)-build.in
 	$(PIP_COMPILE) -c $(LOCK)-build.txt -o $(LOCK).txt pyproject.toml
 	$(PIP_COMPILE) -c $(LOCK)-build.txt -c $(LOCK).txt --extra dev -o $(LOCK)-dev.txt pyproject.toml
+	$(PIP_COMPILE) -c $(LOCK)-build.txt -c $(LOCK).txt -c $(LOCK)-dev.txt -o $(LOCK)-bench.txt $(LOCK)-bench.in
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
@@ -74,3 +88,9 @@ $(VENV)/dev.stamp: $(VENV)/raftd.stamp $(LOCK)-dev.txt
 	$(PIP) --require-hashes --only-binary=:all: --no-binary=sdnotify --no-build-isolation \
 		-r $(LOCK)-dev.txt
 	@touch $@
+
+# The bench goes on without them.
+$(VENV)/bench.stamp: $(VENV)/raftd.stamp $(LOCK)-bench.txt
+	@PYTHONWARNINGS=ignore $(PIP) --require-hashes --only-binary=:all: --no-binary=pysyncobj --no-build-isolation \
+		-r $(LOCK)-bench.txt && touch $@ \
+		|| echo 'bench: without a plot and without PySyncObj, which cannot be installed' >&2

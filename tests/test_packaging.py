@@ -25,6 +25,7 @@ PIN = re.compile(
     r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
 RUN, BUILD, DEVELOP = "requirements.txt", "requirements-build.txt", "requirements-dev.txt"
+BENCH = "requirements-bench.txt"
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -46,6 +47,17 @@ def test_the_locks_have_what_the_project_asks_for_and_agree() -> None:
     assert pins(RUN).items() <= pins(DEVELOP).items(), "developers run what users run"
     assert pins(BUILD).items() <= pins(DEVELOP).items()
     assert pins(BUILD).keys() == {"pip", "setuptools"}
+
+
+def test_what_only_the_bench_needs_changes_nothing_else() -> None:
+    wanted = re.findall(
+        r"^[a-z].*", (PACKAGING / "requirements-bench.in").read_text(), re.MULTILINE
+    )
+    bench, developers = pins(BENCH), pins(DEVELOP)
+    assert names(wanted) <= bench.keys()
+    assert names(wanted).isdisjoint(developers), "nobody else installs them"
+    shared = bench.keys() & developers.keys()
+    assert {name: bench[name] for name in shared} == {name: developers[name] for name in shared}
 
 
 @pytest.fixture
@@ -157,7 +169,9 @@ def test_the_bootstrap_knows_the_locked_pip(bootstrap: Any) -> None:
     assert len(hashes) == 2
 
 
-@pytest.mark.parametrize("target", ["help", "demo", "test", "check", "fix", "lock", "clean"])
+@pytest.mark.parametrize(
+    "target", ["help", "demo", "test", "check", "fix", "bench", "bench-growth", "lock", "clean"]
+)
 def test_make_has_the_target(target: str) -> None:
     make = shutil.which("make") or pytest.skip("there is no make")
     done = subprocess.run([make, "-n", target], cwd=ROOT, capture_output=True, check=False)

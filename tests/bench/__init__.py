@@ -1,0 +1,1 @@
+"""How fast raftd is, and how fast etcd is beside it: `make bench`."""
