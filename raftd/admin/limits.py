@@ -17,7 +17,7 @@ class Limits(msgspec.Struct, frozen=True):
     """connections beyond these that root may have: who is to find out why there are so many?"""
     message_bytes: int = protocol.MAX_MESSAGE_BYTES
     """one call; also where a connection's calls and replies in flight stop it from being read"""
-    in_flight: int = 64
+    in_flight: int = 1024
     """calls on one connection that are begun before the first of them is answered"""
     memory_bytes: int = 256 << 20
     """calls and replies of all connections together"""

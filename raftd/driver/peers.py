@@ -9,7 +9,7 @@ refused. So is an earlier life of the same directory: that is an old message, or
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import trio
@@ -42,7 +42,7 @@ class PeerStore(Protocol):
     def identity(self) -> Identity: ...
 
     @property
-    def known_peers(self) -> dict[str, PeerIdentity]: ...
+    def known_peers(self) -> Mapping[str, PeerIdentity]: ...
 
     def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
 

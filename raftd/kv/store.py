@@ -47,6 +47,9 @@ _STEPS_BETWEEN_LOOKS = 20_000
 
 _GET_TAG = encode(Get(b""))[1:2]
 _GET = "SELECT revision, value FROM items WHERE key = ?"
+_GET_AND_POSITION = (
+    "SELECT last_applied_index, revision, value FROM position LEFT JOIN items ON key = ?"
+)
 _UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
 _INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE key = ?"
@@ -107,19 +110,14 @@ class KeyValueStore:
             wanted = decode_query(query)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"this is no query of the key-value store: {error}") from error
-        with (
-            database.os_errors(self._path),
-            self._readers.connection() as connection,
-            database.transaction(connection, "DEFERRED"),
-        ):
-            index, _ = database.position(connection)
+        with database.os_errors(self._path), self._readers.connection() as connection:
             match wanted:
                 case Get(key):
-                    row = connection.execute(_GET, (key,)).fetchone()
-                    items = () if row is None else (Item(key, row[1], row[0]),)
-                    return encode(Items(items, more=False, applied_index=index))
+                    return encode(_get(connection, key))
                 case Range():
-                    found, more = _range(connection, wanted)
+                    with database.transaction(connection, "DEFERRED"):
+                        index, _ = database.position(connection)
+                        found, more = _range(connection, wanted)
                     return encode(Items(tuple(found), more, index))
                 case _ as never:
                     assert_never(never)
@@ -227,6 +225,16 @@ def _put(cursor: sqlite3.Cursor, key: bytes, value: bytes, index: int) -> bool:
     if not existed:
         cursor.execute(_INSERT, (value, index, key))
     return existed
+
+
+def _get(connection: sqlite3.Connection, key: bytes) -> Items:
+    """In one statement, which sees one state without a transaction around it."""
+    row = connection.execute(_GET_AND_POSITION, (key,)).fetchone()
+    if row is None:
+        raise database.Damaged("it does not say which entry was applied last")
+    index, revision, value = row
+    items = () if revision is None else (Item(key, value, revision),)
+    return Items(items, more=False, applied_index=index)
 
 
 def _delete(cursor: sqlite3.Cursor, key: bytes) -> bool:

@@ -15,7 +15,7 @@ exception is running out of space: DiskFull, nothing has changed, and a later ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from errno import EIO
 from pathlib import Path
@@ -133,10 +133,10 @@ class Disk:
                 raise
 
     @property
-    def known_peers(self) -> dict[str, PeerIdentity]:
-        """The newest life of each peer that was remembered, by name."""
-        with self._peers_lock:
-            return dict(self._peers)
+    def known_peers(self) -> Mapping[str, PeerIdentity]:
+        """The newest life of each peer that was remembered, by name. It never changes; what is
+        remembered later is in a new one."""
+        return self._peers
 
     @property
     def first_index(self) -> int:
@@ -176,8 +176,9 @@ class Disk:
         with self._peers_lock, self._changing("write", self._directory.path):
             known = PeerIdentity(node_id, incarnation)
             if self._peers.get(name) != known:
-                self._directory.store_peers({**self._peers, name: known})
-                self._peers[name] = known
+                peers = {**self._peers, name: known}
+                self._directory.store_peers(peers)
+                self._peers = peers
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Make the hard state, then the entries durable: one write and one fdatasync each.

@@ -112,9 +112,10 @@ class Wal:
         """Make contiguous entries durable; the first may supersede what is at and behind it."""
         first = entries[0].index
         assert self.first_index <= first <= self._index.next_index, "a log has no gaps"
-        assert all(entry.index == first + at for at, entry in enumerate(entries))
+        assert entries[-1].index == first + len(entries) - 1
         records = [entry.record for entry in entries]
-        length = sum(map(len, records))
+        sizes = list(map(len, records))
+        length = sum(sizes)
         self._erase_unfinished()
         if not self._active.has_room(length):
             self._roll(length)
@@ -129,9 +130,9 @@ class Wal:
         with self._lock:
             if first < self._index.next_index:
                 self._index.truncate_from(first)
-            for entry in entries:
+            for entry, size in zip(entries, sizes, strict=True):
                 self._index.append(entry.term, word)
-                word += len(entry.record)
+                word += size
             active.used = position + len(frame)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:

@@ -50,30 +50,53 @@ class Context:
         self._receiving = place[0]
         check_err(lib.nng_aio_alloc(place, ffi.NULL, ffi.NULL))
         self._sending = place[0]
+        self._message: pynng.Message | None = None
 
     async def send(self, data: bytes) -> None:
         """Raises pynng.NNGException; then, and when cancelled, nothing leaves any more."""
-        message = pynng.Message(data)
-        operation = self._sending
+        if not self.send_now(data):
+            await self.finish_sending()
+
+    def send_now(self, data: bytes) -> bool:
+        """True: it has left. False: the connection is full, `finish_sending` waits for it. Raises
+        pynng.NNGException."""
+        self._message = message = pynng.Message(data)
+        lib.nng_aio_set_msg(self._sending, message._nng_msg)  # noqa: SLF001
+        lib.nng_ctx_send(self._context.context, self._sending)
+        if lib.nng_aio_busy(self._sending):
+            return False
+        self._sent()
+        return True
+
+    async def finish_sending(self) -> None:
+        """As `send`."""
         self._task = trio.lowlevel.current_task()
-        lib.nng_aio_set_msg(operation, message._nng_msg)  # noqa: SLF001
-        lib.nng_ctx_send(self._context.context, operation)
         try:
-            # Mostly the connection takes it at once. A full one is looked at again and again.
-            pause = _PAUSES[0]
-            while lib.nng_aio_busy(operation):
+            await self._wait_until_sent()
+            self._sent()
+        finally:
+            self._ended()
+
+    async def _wait_until_sent(self) -> None:
+        """Cancelled only if it has not left."""
+        pause = _PAUSES[0]
+        try:
+            while lib.nng_aio_busy(self._sending):
                 await trio.sleep(pause)
                 pause = min(2 * pause, _PAUSES[1])
         except trio.Cancelled:
-            lib.nng_aio_cancel(operation)
-            lib.nng_aio_wait(operation)
-            if lib.nng_aio_result(operation) != 0:
+            lib.nng_aio_cancel(self._sending)
+            lib.nng_aio_wait(self._sending)
+            if lib.nng_aio_result(self._sending) != 0:
                 raise
-        finally:
-            # If it was not sent it is ours again, to be freed with the object.
-            error = lib.nng_aio_result(operation)
-            message._mem_freed = error == 0  # noqa: SLF001
-            self._ended()
+
+    def _sent(self) -> None:
+        """Sending has ended. If it failed, the message is ours again, to be freed with the object;
+        raises why."""
+        assert self._message is not None
+        error = lib.nng_aio_result(self._sending)
+        self._message._mem_freed = error == 0  # noqa: SLF001
+        self._message = None
         check_err(error)
 
     async def receive(self) -> Received:
@@ -128,10 +151,12 @@ class Context:
 
     def _ended(self) -> None:
         self._task = None
+        self._message = None
         if self._closed:
             self._free()
 
     def _free(self) -> None:
         _aio_map.pop(self._number, None)
+        del self._callback  # it refers to this
         lib.nng_aio_free(self._receiving)
         lib.nng_aio_free(self._sending)

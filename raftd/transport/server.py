@@ -100,8 +100,10 @@ class Server:
             )
             return
         # Who has gone meanwhile gets no answer, and that is no error.
+        if context.send_now(answer):
+            return
         with trio.move_on_after(ANSWER_TIMEOUT) as scope:
-            await context.send(answer)
+            await context.finish_sending()
         if scope.cancelled_caught:
             log.warning("a connection takes no answers: closed")
             self._connections.close(request.pipe_id)

@@ -69,7 +69,7 @@ async def test_the_driver_sees_calls_in_their_order(path: Path, driver: FakeDriv
 
 async def test_only_so_many_calls_are_begun_at_once(path: Path, driver: FakeDriver) -> None:
     driver.gates[b"a"] = trio.Event()
-    async with serving(path, driver):
+    async with serving(path, driver, limits=Limits(in_flight=64)):
         client = await connect(path)
         await client.send(put(A) * 1000)
         await wait_all_tasks_blocked()
