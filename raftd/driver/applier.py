@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 
@@ -85,7 +85,23 @@ class Applier:
         """Entries up to here are committed and saved."""
         if commit_index > self._target:
             self._target = commit_index
-            self._wake.fire()
+            if not self._apply_at_once():
+                self._wake.fire()
+
+    def _apply_at_once(self) -> bool:
+        """If that is little work, and none is under way. False: `run` has to do it."""
+        count = self._target - self.applied_index
+        if count > MAX_IN_PLACE or self._busy.locked() or not self.may_work_in_place():
+            return False
+        entries = self._raft.server.log.slice(self.applied_index + 1, BATCH_BYTES)
+        if entries is None or len(entries) < count:
+            return False
+        try:
+            results = self._state_machine.apply([_committed(entry) for entry in entries[:count]])
+        except OSError:
+            return False  # it is tried again, by who knows what to do about it
+        self._applied(entries[:count], results)
+        return True
 
     def expect(self, index: int, term: int, deadline: float) -> Promise[Applied]:
         """The answer of the entry proposed at `index` in `term`.
@@ -154,7 +170,9 @@ class Applier:
     async def _apply_some(self) -> None:
         entries = await self._read()
         batch = [_committed(entry) for entry in entries]
-        results = await self._apply(batch)
+        self._applied(entries, await self._apply(batch))
+
+    def _applied(self, entries: Sequence[Entry], results: list[bytes]) -> None:
         self.applied_index = entries[-1].index
         for entry, result in zip(entries, results, strict=True):
             waiting = self._commands.pop(entry.index, None)

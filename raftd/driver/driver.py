@@ -114,6 +114,7 @@ class Driver:
         )
         self._wake = trio.Event()
         self._deadline = -math.inf
+        self._waits_until = -math.inf
         self._inbox: list[tuple[str, Request]] = []
         self._answers: dict[tuple[str, int], Promise[Response]] = {}
         self._calls: dict[str, int] = {}
@@ -239,7 +240,9 @@ class Driver:
                 nursery.start_soon(self._meet, peer)
             task_status.started()
             while True:
+                self._take_inbox()
                 self._step()
+                self._waits_until = self._deadline
                 with trio.move_on_at(self._deadline):
                     await self._wake.wait()
                 self._wake = trio.Event()
@@ -272,6 +275,13 @@ class Driver:
         """The algorithm was told something: look at its update soon."""
         self._wake.set()
 
+    def _look(self) -> None:
+        """The same, now: it costs less than to wake the loop, where nothing is gained by waiting
+        for more."""
+        self._step()
+        if self._deadline < self._waits_until:
+            self._wake.set()
+
     def _take_inbox(self) -> None:
         """Requests that came together are taken in the order in which they were sent: tasks wake
         in any order, and an AppendEntries that overtakes another is refused."""
@@ -282,7 +292,6 @@ class Driver:
 
     def _step(self) -> None:
         """Do what the update says, in the order of its fields."""
-        self._take_inbox()
         update = self.raft.take_update()
         for note in update.notes:
             log.log(_LEVELS[note.level], "%s", note.text)
@@ -309,7 +318,7 @@ class Driver:
         self.raft.persisted(trio.current_time(), update)
         for outgoing in update.messages_after_save:
             self._send(outgoing)
-        self.kick()
+        self._look()
 
     def _disk_changed(self) -> None:
         self.raft.set_may_lead(trio.current_time(), self.problem is None)
@@ -358,7 +367,7 @@ class Driver:
             self.raft.receive(now, peer, response)
         else:
             self.raft.unanswered(now, peer, request.request_id)
-        self.kick()
+        self._look()
 
     async def _ask(self, peer: str, request: Request) -> AnyMessage | None:
         timeout = self._settings.raft.election_timeout[1]
