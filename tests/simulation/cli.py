@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     """The exit status: 0 if all was well."""
     options = _parse(arguments)
     if options.mutations:
-        return mutations.main(options.only)
+        return mutations.main(options.only, afresh=options.afresh)
     if options.seeds is not None:
         return campaign.main(options.first, options.seeds, options.jobs)
     if options.seed is None:
@@ -50,6 +50,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--mutations", action="store_true", help="inject each deliberate bug until it is caught"
+    )
+    parser.add_argument(
+        "--afresh", action="store_true", help="with --mutations: forget the seeds written down"
     )
     parser.add_argument("--only", help="with --mutations: only those with this in their name")
     return parser.parse_args(arguments)
