@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
+from pathlib import Path
 
 import trio
 
@@ -28,6 +30,7 @@ from raftd.driver.errors import Refused
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
+from raftd.state_trace.file import VARIABLE, CannotTrace, TraceFile
 from raftd.storage.disk import (
     DirectoryDamaged,
     DirectoryLocked,
@@ -72,6 +75,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     CannotListen: ExitStatus.CANNOT_LISTEN,
     SocketError: ExitStatus.CANNOT_LISTEN,
     SocketInUse: ExitStatus.CANNOT_LISTEN,
+    CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
 }
 
@@ -160,6 +164,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
     )
     saving = Worker("raftd-save")
+    trace = _state_trace(config)
     driver = Driver(
         disk=disk,
         state_machine=store,
@@ -168,6 +173,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         dice=random.SystemRandom(),
         addresses=config.members,
         offload_saves=saving.do,
+        state_trace=trace,
     )
     manager = ServiceManager()
     reload = _Reload(config, manager)
@@ -179,6 +185,12 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         with trio.CancelScope(shield=True):
             await transport.aclose()
         saving.close()
+
+
+def _state_trace(config: Config) -> TraceFile | None:
+    """Raises CannotTrace."""
+    directory = os.environ.get(VARIABLE) or config.state_trace
+    return TraceFile(Path(directory), config.name) if directory else None
 
 
 async def _live(
