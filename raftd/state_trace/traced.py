@@ -164,7 +164,8 @@ class TracedRaft(Raft):
     def take_update(self) -> Update:
         update = super().take_update()
         server = self.server
-        if self._role == LEADER and index_of(server.commit_index) > self._commit:
+        commits = self._role == LEADER and index_of(server.commit_index) > self._commit
+        if commits:
             self._commit = index_of(server.commit_index)
             self._tell("Commit")
         self._tell_changes(update)
@@ -173,7 +174,8 @@ class TracedRaft(Raft):
                 "MsgAppResp", self._term, from_=server.name, to=server.name, index=self._log
             )
             self._tell("SendAppendEntriesResponse", own)
-        if update.messages or (update.messages_after_save and not update.needs_save):
+        leave = update.messages or (update.messages_after_save and not update.needs_save)
+        if leave or commits:  # in the specification the commit index is durable
             self._tell("Ready")
         self._told = [0, 0]
         return update
