@@ -14,8 +14,12 @@ What the trace says differs from what raftd says where the specification has oth
 * "Ready" stands where messages leave, and where what they speak of is durable.
 * A restart brings back the commit index of the last "Ready".
 
-It has no words, and so refuses the trace, for a snapshot to a server that has a log, for joint
-configurations, for an AppendEntries that reaches back behind what its receiver knows as committed
-and beyond (messages were lost or overtaken; etcd answers, and drops the rest), and for a leader
-that fails after its entries left for others and before they are on its own disk.
+It has no words for some of what raftd does, and refuses the rest of a trace behind it:
+
+* a snapshot for a server that has a log, and joint configurations;
+* a term that a leader learned from a server which knows it from a pre-vote only;
+* an AppendEntries that begins in front of what its receiver knows as committed and reaches beyond,
+  as happens when messages were lost or overtaken: etcd answers that, and drops the rest;
+* a server that is killed between a sync and its taking notice, or a leader between its entries'
+  leaving for others and their being on its own disk (thesis 10.2.1).
 """

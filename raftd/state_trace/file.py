@@ -73,7 +73,7 @@ def _last_ready(path: Path) -> State | None:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOOK_BACK_BYTES))
-            lines = file.read().splitlines()
+            lines = file.read(_LOOK_BACK_BYTES).splitlines()
     except FileNotFoundError:
         return None
     decoder = msgspec.json.Decoder(_Line)

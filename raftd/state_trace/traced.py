@@ -43,6 +43,16 @@ if TYPE_CHECKING:
     from random import Random
 
 
+_TOLD = (
+    AppendEntriesRequest,
+    AppendEntriesResponse,
+    InstallSnapshotRequest,
+    InstallSnapshotResponse,
+    RequestVoteRequest,
+    RequestVoteResponse,
+)
+
+
 class TracedRaft(Raft):
     """A `Raft` that tells `sink` what happens. The attributes in front of `_told` are the state of
     this server as the trace has told it so far."""
@@ -174,8 +184,8 @@ class TracedRaft(Raft):
                 "MsgAppResp", self._term, from_=server.name, to=server.name, index=self._log
             )
             self._tell("SendAppendEntriesResponse", own)
-        leave = update.messages or (update.messages_after_save and not update.needs_save)
-        if leave or commits:  # in the specification the commit index is durable
+        if commits or any(map(_is_told, update.messages)):
+            # In the specification the commit index is durable.
             self._tell("Ready")
         self._told = [0, 0]
         return update
@@ -283,6 +293,12 @@ class TracedRaft(Raft):
         if progress is None:
             return None
         return {"match": match_of(progress.match_index), "next": index_of(progress.next_index)}
+
+
+def _is_told(outgoing: Outgoing) -> bool:
+    """Pre-votes and the like are not."""
+    message = outgoing.message
+    return isinstance(message, _TOLD) and not getattr(message, "pre_vote", False)
 
 
 class _Before:
