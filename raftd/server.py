@@ -163,8 +163,8 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
         receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
     )
-    saving = Worker("raftd-save")
     trace = _state_trace(config)
+    saving = Worker("raftd-save")
     driver = Driver(
         disk=disk,
         state_machine=store,
