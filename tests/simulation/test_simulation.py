@@ -17,7 +17,7 @@ from tests.simulation.world import World
 BATCH = 10
 BATCHES = 6
 FOUND = (
-    1024,  # a bit that flips after a power loss took a vote back
+    1024,  # a frame that the disk was too full for was not taken back as a whole
     102179,  # entries to be applied that a snapshot has overtaken
 )
 """Seeds that found bugs, mended since."""
