@@ -21,7 +21,7 @@ help:
 	@echo 'make test    all checks and all tests'
 	@echo 'make check   format, lint, types, architecture; changes nothing'
 	@echo 'make fix     format, and mend what can be mended by itself'
-	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace'
+	@echo 'make simulate SEEDS=10000, or SEED=7 for one with its trace, or MUTATIONS=1'
 	@echo 'make bench   raftd and etcd in turns, with ratios; QUICK=1 for a minute, ONLY=put-100,get-100'
 	@echo 'make bench-growth   how cost grows with keys, sizes, connections, nodes, uptime; FULL=1'
 	@echo 'make lock    pin the newest dependencies (network)'
@@ -46,7 +46,8 @@ fix: $(VENV)/dev.stamp
 
 SEEDS ?= 1000
 simulate: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED),--seeds $(SEEDS))
+	$(BIN)/python -m tests.simulation $(if $(SEED),$(SEED) $(if $(STATE_TRACE),--state-trace $(STATE_TRACE)), \
+		$(if $(MUTATIONS),--mutations,--seeds $(SEEDS)))
 
 # $(call option,NAME,name): --name VALUE, if NAME is set
 option = $(if $($(1)),--$(2) $($(1)))

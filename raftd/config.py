@@ -63,6 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path
     socket_group: str | None = None
     allow_plaintext: bool = False
+    state_trace: Path | None = None
     limits: Limits = Limits()
     source: Path
     """the file"""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
+from pathlib import Path
 
 import trio
 
@@ -28,6 +30,7 @@ from raftd.driver.errors import Refused
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
+from raftd.state_trace.file import VARIABLE, CannotTrace, TraceFile
 from raftd.storage.disk import (
     DirectoryDamaged,
     DirectoryLocked,
@@ -72,6 +75,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     CannotListen: ExitStatus.CANNOT_LISTEN,
     SocketError: ExitStatus.CANNOT_LISTEN,
     SocketInUse: ExitStatus.CANNOT_LISTEN,
+    CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
 }
 
@@ -159,6 +163,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
         receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
     )
+    trace = _state_trace(config)
     saving = Worker("raftd-save")
     driver = Driver(
         disk=disk,
@@ -168,6 +173,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         dice=random.SystemRandom(),
         addresses=config.members,
         offload_saves=saving.do,
+        state_trace=trace,
     )
     manager = ServiceManager()
     reload = _Reload(config, manager)
@@ -179,6 +185,12 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         with trio.CancelScope(shield=True):
             await transport.aclose()
         saving.close()
+
+
+def _state_trace(config: Config) -> TraceFile | None:
+    """Raises CannotTrace."""
+    directory = os.environ.get(VARIABLE) or config.state_trace
+    return TraceFile(Path(directory), config.name) if directory else None
 
 
 async def _live(

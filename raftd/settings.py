@@ -80,6 +80,10 @@ def _path(value: object) -> Path:
     return Path(os.path.normpath(path))
 
 
+def _optional_path(value: object) -> Path | None:
+    return _path(value) if _text(value) else None
+
+
 def socket_path(value: object) -> Path:
     path = _path(value)
     size = len(os.fsencode(path))
@@ -144,6 +148,7 @@ SETTINGS: dict[str, Check] = {
     "socket": socket_path,
     "socket_group": _group,
     "allow_plaintext": _truth,
+    "state_trace": _optional_path,
 }
 LIMITS: dict[str, Check] = {
     "entry_bytes": _integer(1 * KiB, 32 * MiB),

@@ -24,6 +24,8 @@ Environment:
   RAFTD_LOG  log levels, before those of the configuration: debug, or
              info,raft=debug (modules: raft storage transport admin kv
              driver server)
+  RAFTD_STATE_TRACE  a directory for traces of the algorithm's steps, before
+             state_trace of the configuration
 """
 
 

@@ -164,7 +164,7 @@ class Applier:
             while self._installing or self.applied_index >= self._target:
                 await self._wake.wait()
             async with self._busy:
-                if not self._installing:
+                if not self._installing and self.applied_index < self._target:
                     await self._apply_some()
 
     async def _apply_some(self) -> None:

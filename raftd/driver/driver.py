@@ -5,6 +5,7 @@ Way in: `Driver` and its calls. Below it nothing awaits, locks or calls back.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import random
@@ -43,6 +44,8 @@ from raftd.raft.raft import Raft
 from raftd.raft.state import Role, Settings
 from raftd.raft.update import EntriesWanted, Outgoing, SnapshotChunk, Update
 from raftd.state_machine import StateMachine
+from raftd.state_trace.events import Sink
+from raftd.state_trace.traced import TracedRaft
 from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
 from raftd.transport.transport import Unreachable
 
@@ -90,9 +93,11 @@ class Driver:
         offload: Offload = to_thread,
         offload_saves: Offload | None = None,
         wall_clock: Callable[[], float] = time.time,
+        state_trace: Sink | None = None,
     ) -> None:
         """`addresses` of members count more than those in the log's configuration. `offload_saves`:
-        what blocks in `disk.save`, if it is to be somewhere else than all other work."""
+        what blocks in `disk.save`, if it is to be somewhere else than all other work. What the
+        algorithm does is told to `state_trace`, if there is one."""
         self.name = disk.identity.name
         self._addresses = dict(addresses or {})
         self._network = network
@@ -103,7 +108,10 @@ class Driver:
         def encode(index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
             return record.encode(index, term, entry_type, payload, int(wall_clock() * 1000))
 
-        self.raft = raft = Raft(
+        make: Callable[..., Raft] = Raft
+        if state_trace is not None:
+            make = functools.partial(TracedRaft, sink=state_trace)
+        self.raft = raft = make(
             self.name,
             disk.recovered,
             settings.raft,

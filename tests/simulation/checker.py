@@ -12,7 +12,7 @@ nodes put out: their updates, messages and disks.
     counts only what is durable   a node itself what it has saved, a leader what others have
     leader completeness    a new leader has everything that was committed in earlier terms
     state machine safety   nobody takes other entries for committed
-    monotonic state        terms and commit indexes never go back
+    monotonic state        terms, commit indexes and snapshots never go back
     configuration in force the last one in the log, or else the snapshot's (section 6)
     durable state          what was promised to be on disk comes back in the next life
 """
@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 class _Seen:
     """One life, as its last update left it."""
 
-    __slots__ = ("commit_index", "leading", "match_index", "term", "to_apply")
+    __slots__ = ("commit_index", "leading", "match_index", "snapshot", "term", "to_apply")
 
     def __init__(self, commit_index: int) -> None:
         self.term = 0
         self.leading = 0
         """The term it led, 0 if it did not lead."""
         self.commit_index = commit_index
+        self.snapshot = 0
         self.to_apply = 0
         self.match_index: dict[str, int] = {}
 
@@ -136,6 +137,13 @@ class Checker:
                 f"{process.name} was to apply up to {seen.to_apply}, now {update.commit_index}",
             )
         seen.to_apply = update.commit_index
+        snapshot = server.snapshot.last_included_index
+        if snapshot < seen.snapshot:
+            raise Violation(
+                "monotonic state",
+                f"{process.name} had a snapshot up to {seen.snapshot}, now up to {snapshot}",
+            )
+        seen.snapshot = snapshot
 
     def _new_entries(self, process: Process, log: ShadowLog, entries: Sequence[Entry]) -> None:
         first = entries[0].index

@@ -15,10 +15,10 @@ from raftd.storage.disk import (
 from tests.simulation.files import Crashed, SimulatedFiles
 from tests.simulation.machine import Machine
 from tests.simulation.node import Node
-from tests.simulation.process import Process
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
+    from tests.simulation.process import Process
     from tests.simulation.world import World
 
 CLUSTER_ID = b"simulated 123456"
@@ -61,7 +61,7 @@ class Lives:
         recovered = disk.recovered
         self._world.checker.recovers(node, recovered)
         node.durable.accept(recovered, list(recovered.configurations))
-        process = Process(self._world, node, disk, files, machine)
+        process = self._world.make_process(node, disk, files, machine)
         node.process = process
         self._world.checker.begins(process)
         process.enter(process.begin)
@@ -91,6 +91,7 @@ class Lives:
             self._world.checker.ends(node.process)
             node.process.dead = True
             node.process.files.die()
+            node.process.end()
             node.process = None
         if power:
             node.drive.lose_power()
@@ -102,6 +103,7 @@ class Lives:
         """It died inside a disk operation."""
         self._world.checker.ends(process)
         process.dead = True
+        process.end()
         process.node.process = None
         self._after_crash(process.node, crash)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from raftd.raft.messages import (
 )
 from raftd.raft.raft import Raft
 from raftd.raft.update import Outgoing, Update
+from raftd.state_trace.traced import TracedRaft
 from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
 from tests.simulation.applying import Applier
 from tests.simulation.files import Crashed, SimulatedFiles
@@ -67,7 +69,10 @@ class Process:
         self._step_due = self._stepping = self._step_again = False
         self.log: ShadowLog = node.durable.log.copy()
         dice = Random(f"dice {world.plan.seed} {node.name} {node.lives}")
-        self.raft = Raft(
+        make: Callable[..., Raft] = Raft
+        if world.state_trace is not None:
+            make = partial(TracedRaft, sink=world.state_trace)
+        self.raft = make(
             node.name,
             disk.recovered,
             self.settings,
@@ -111,6 +116,9 @@ class Process:
         """As raftd.driver.driver.run."""
         self.peers.meet_all()
         self.kick()
+
+    def end(self) -> None:
+        """It is dead: nothing of it is left that could go on."""
 
     def resume(self) -> None:
         """Everything that came meanwhile is there at once."""
