@@ -9,8 +9,7 @@ from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
 from raftd.cli.run import run
 
-_EPILOG = """\b
-Exit statuses:
+EXIT_STATUSES = """\
   0  stopped in order
   1  unexpected failure
   2  bad configuration or usage
@@ -18,7 +17,10 @@ Exit statuses:
   4  the data directory is damaged, or of another version, node or cluster
   5  a write or fsync failed
   6  an address or socket is in use, or cannot be listened on
-
+"""
+_EPILOG = f"""\b
+Exit statuses:
+{EXIT_STATUSES}
 \b
 Environment:
   RAFTD_LOG  log levels, before those of the configuration: debug, or
