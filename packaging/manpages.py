@@ -152,8 +152,8 @@ def settings() -> Iterator[str]:
             comment = []
         elif (match := re.fullmatch(r"#([a-z_]+) = (.*)", line)) and comment:
             name, value = match.groups()
-            yield f'.TP\n.BR {escaped(prefix + name)} " = {escaped(value)}"\n'
-            yield f"{escaped(' '.join(comment))}\n"
+            yield f".TP\n.B {escaped(f'{prefix}{name} = {value}')}\n"
+            yield escaped(" ".join(comment)).replace(" Default: ", "\n.br\nDefault: ") + "\n"
             comment = []
         elif line.startswith("# "):
             comment.append(line.removeprefix("# "))

@@ -53,9 +53,9 @@ def fields(
 class Journal:
     """The way to journald from the node `node`."""
 
-    def __init__(self, node: str, path: str = SOCKET) -> None:
+    def __init__(self, node: str, path: str = "") -> None:
         self._node = node
-        self._path = path
+        self._path = path or SOCKET
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
     def close(self) -> None:

@@ -166,6 +166,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             await _live(config, driver, manager, reload, signals)
     finally:
+        manager.close()
         with trio.CancelScope(shield=True):
             await transport.aclose()
         saving.close()

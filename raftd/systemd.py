@@ -19,29 +19,35 @@ class ServiceManager:
     """Messages to systemd: readiness, a status line, the watchdog."""
 
     def __init__(self) -> None:
-        self._notifier = sdnotify.SystemdNotifier()
-        self._present = bool(os.environ.get("NOTIFY_SOCKET"))
+        present = bool(os.environ.get("NOTIFY_SOCKET"))
+        self._notifier = sdnotify.SystemdNotifier() if present else None
+
+    def close(self) -> None:
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.close()
+
+    def _tell(self, message: str) -> None:
+        if self._notifier is not None:
+            self._notifier.notify(message)
 
     def ready(self) -> None:
-        self._notifier.notify("READY=1")
+        self._tell("READY=1")
 
     def reloading(self) -> None:
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._notifier.notify(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={now_us}")
 
     def stopping(self, extra_s: float) -> None:
         """`extra_s`: how long it may take until leadership is handed over."""
-        self._notifier.notify(
-            f"STOPPING=1\nSTATUS=stops\nEXTEND_TIMEOUT_USEC={int((extra_s + 10) * 1e6)}"
-        )
+        self._tell(f"STOPPING=1\nSTATUS=stops\nEXTEND_TIMEOUT_USEC={int((extra_s + 10) * 1e6)}")
 
     async def tell_status(self, describe: Callable[[], str]) -> None:
         """Keep the line that `systemctl status` shows what `describe()` says."""
         told = ""
-        while self._present:
+        while self._notifier is not None:
             line = describe()
             if line != told:
-                self._notifier.notify(f"STATUS={line}")
+                self._tell(f"STATUS={line}")
                 told = line
             await trio.sleep(STATUS_INTERVAL)
 
@@ -52,7 +58,7 @@ class ServiceManager:
             return
         while True:
             if alive():
-                self._notifier.notify("WATCHDOG=1")
+                self._tell("WATCHDOG=1")
             await trio.sleep(int(microseconds) / 1e6 / 3)
 
 

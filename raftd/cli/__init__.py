@@ -7,6 +7,7 @@ import click
 from raftd import __version__
 from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
+from raftd.cli.init import init
 from raftd.cli.run import run
 
 EXIT_STATUSES = """\
@@ -37,6 +38,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(cluster)
+cli.add_command(init)
 cli.add_command(check_config)
 
 
