@@ -80,9 +80,9 @@ deb:
 	@if command -v lintian >/dev/null; then set -x; lintian --fail-on warning dist/raftd_*.changes; fi
 	@ls -l dist/raftd_*.deb
 
-# Debian systems booted with systemd-nspawn; as root, and where that cannot be, skipped with the reason.
+# Debian systems booted with systemd-nspawn, as root; where that cannot be, skipped with the reason.
 test-system: deb $(VENV)/dev.stamp
-	$(BIN)/python -m pytest tests/package
+	RAFTD_PACKAGE="$$(ls $(CURDIR)/dist/raftd_*.deb)" $(BIN)/python -m pytest tests/package
 
 # One after the other: a later lock obeys the earlier ones.
 lock: $(VENV)/dev.stamp

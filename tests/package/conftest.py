@@ -6,6 +6,7 @@ skipped, with the reason.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,16 +40,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with raftd.deb, and next.deb, which is a later version of it."""
     directory = tmp_path_factory.mktemp("shared")
     directory.chmod(0o755)
-    shutil.copy(debian.built()[-1], directory / "raftd.deb")
+    shutil.copy(os.environ[debian.PACKAGE], directory / "raftd.deb")
     work = tmp_path_factory.mktemp("next")
     later = debian.next_version(directory / "raftd.deb", NEXT_VERSION, work)
     shutil.move(later, directory / "next.deb")
     return directory
 
 
+@pytest.fixture(scope="session")
+def systems() -> dict[str, Path]:
+    return debian.systems()
+
+
 @pytest.fixture(scope="session", params=debian.SUITES)
-def system(request: pytest.FixtureRequest) -> Path:
-    return debian.system(request.param)
+def system(request: pytest.FixtureRequest, systems: dict[str, Path]) -> Path:
+    """A minimal Debian."""
+    return systems[request.param]
 
 
 @pytest.fixture(scope="session")

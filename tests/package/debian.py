@@ -11,10 +11,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+PACKAGE = "RAFTD_PACKAGE"
+"""The variable that names the file to test."""
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-cffi-backend"
 SUITES = ("bookworm", "trixie")
 TOOLS = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "ip", "dpkg-deb")
@@ -29,16 +31,12 @@ def why_not() -> str | None:
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     if missing:
         return f"there is no {', '.join(missing)}"
-    if not built():
-        return "there is no package: `make deb` builds it"
+    if not os.environ.get(PACKAGE):
+        return f"{PACKAGE} names no package: `make test-system` builds one and does"
     done = subprocess.run(
         ["unshare", "--mount", "mount", "--make-rprivate", "/"], capture_output=True, check=False
     )
     return None if done.returncode == 0 else f"no mounts here: {done.stderr.decode().strip()}"
-
-
-def built() -> list[Path]:
-    return sorted((ROOT / "dist").glob("raftd_*.deb"))
 
 
 def cache() -> Path:
@@ -46,8 +44,13 @@ def cache() -> Path:
     return Path(base) / "raftd-tests"
 
 
-def system(suite: str) -> Path:
-    """The tree of a minimal system, made if it is not there."""
+def systems() -> dict[str, Path]:
+    """Suite -> the tree of a minimal system. Those that are not there are made, side by side."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(SUITES, pool.map(_system, SUITES), strict=True))
+
+
+def _system(suite: str) -> Path:
     recipe = hashlib.sha256(" ".join((suite, *_OPTIONS)).encode()).hexdigest()[:12]
     tree = cache() / f"{suite}-{recipe}"
     if tree.is_dir():
