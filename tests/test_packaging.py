@@ -200,7 +200,7 @@ def test_a_node_that_cannot_be_mended_by_a_restart_is_not_restarted() -> None:
 def test_a_running_daemon_imports_nothing_more() -> None:
     """An upgrade replaces the modules of daemons that go on running: what they import later would
     be of another version than what they have. Only the command line may, before it runs one."""
-    late = re.compile(r"^\s+(?:import|from) (?:raftd|trio|pynng|msgspec)\b.*$", re.MULTILINE)
+    late = re.compile(r"^[ \t]+(?:import|from) (?:raftd|trio|pynng|msgspec)\b.*$", re.MULTILINE)
     for file in (ROOT / "raftd").rglob("*.py"):
         if "cli" not in file.relative_to(ROOT).parts:
             assert late.findall(file.read_text()) == [], file
