@@ -76,9 +76,9 @@ def test_who_may_use_the_socket_and_who_may_change_the_cluster(host: Machine) ->
 def test_a_node_without_a_configuration_fails_at_once_and_says_why(host: Machine) -> None:
     done = host.run("systemctl", "start", "raftd@nobody", check=False)
     assert done.returncode != 0
-    assert host.show("raftd@nobody", "AssertResult") == "no"
-    shown = host.run("systemctl", "status", "--no-pager", "raftd@nobody", check=False).stdout
-    assert "AssertPathExists=/etc/raftd/nobody.toml was not met" in shown
+    shown = host.properties("raftd@nobody", "NRestarts", "ExecMainStatus")
+    assert shown == {"NRestarts": "0", "ExecMainStatus": "2"}
+    assert "/etc/raftd/nobody.toml: cannot be read (No such file" in host.journal()
 
 
 def test_a_killed_node_comes_back_with_what_it_had(host: Machine) -> None:
