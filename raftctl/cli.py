@@ -22,6 +22,7 @@ _COMMANDS = {
     "leader": "raftctl.commands.leader:leader",
     "kv": "raftctl.commands.kv:kv",
     "log": "raftctl.commands.log:log",
+    "init": "raftctl.commands.init:init",
     "reload": "raftctl.commands.reload:reload",
     "version": "raftctl.commands.version:version",
 }

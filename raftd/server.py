@@ -20,7 +20,7 @@ import trio
 
 import raftd
 from raftd import config as configuration
-from raftd import logs
+from raftd import journal, logs
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
@@ -39,7 +39,7 @@ from raftd.storage.disk import (
     DiskFull,
     StorageFailed,
 )
-from raftd.systemd import ServiceManager
+from raftd.systemd import ServiceManager, status_line
 from raftd.transport.transport import AddressInUse, CannotListen, Transport
 
 log = logging.getLogger("raftd.server")
@@ -78,6 +78,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
 }
+_EVENTS = {ExitStatus.DAMAGED: "damage-found", ExitStatus.STORAGE_FAILED: "disk-failed"}
 
 
 def run(config: Config) -> int:
@@ -182,6 +183,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             await _live(config, driver, manager, reload, signals)
     finally:
+        manager.close()
         with trio.CancelScope(shield=True):
             await transport.aclose()
         saving.close()
@@ -204,8 +206,8 @@ async def _live(
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await nursery.start(_serve_socket, config, driver, reload)
-        nursery.start_soon(_tell_status, driver, manager)
-        nursery.start_soon(manager.feed_watchdog, lambda: not driver.saver.is_stalled)
+        nursery.start_soon(manager.tell_status, lambda: status_line(driver.report()))
+        nursery.start_soon(manager.feed_watchdog, lambda: driver.makes_progress)
         log.info(
             "%s runs raftd %s on %s, data in %s, socket %s",
             config.name,
@@ -213,12 +215,14 @@ async def _live(
             config.listen,
             config.data_dir,
             config.socket,
+            extra=journal.fields("node-started", index=driver.raft.server.log.last_index),
         )
         manager.ready()
         await _until_stopped(reload, signals)
-        manager.stopping()
-        log.info("%s stops", config.name)
-        await driver.hand_over(timeout=config.election_timeout_ms[1] / 1000)
+        patience = config.election_timeout_ms[1] / 1000
+        manager.stopping(patience)
+        log.info("%s stops", config.name, extra=journal.fields("node-stopped"))
+        await driver.hand_over(timeout=patience)
         nursery.cancel_scope.cancel()
 
 
@@ -294,22 +298,12 @@ def _warn_of_other_members(config: Config, driver: Driver) -> None:
         )
 
 
-async def _tell_status(driver: Driver, manager: ServiceManager) -> None:
-    """The line that `systemctl status` shows."""
-    while True:
-        changed = driver.changed.next
-        report = driver.report()
-        leader = f", leader {report.leader}" if report.leader else ", no leader"
-        manager.status(f"{report.role} in term {report.term}{leader}")
-        await changed.wait()
-
-
 def _explain(error: Exception) -> int:
     """One line for what ended the daemon, and its exit status."""
     for cause in _leaves(error):
         for kind, status in _STATUSES.items():
             if isinstance(cause, kind):
-                log.critical("%s", cause)
+                log.critical("%s", cause, extra=journal.fields(_EVENTS.get(status, "")))
                 return status
     log.critical("unexpected failure", exc_info=error)
     return ExitStatus.FAILED

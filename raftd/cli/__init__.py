@@ -7,10 +7,10 @@ import click
 from raftd import __version__
 from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
+from raftd.cli.init import init
 from raftd.cli.run import run
 
-_EPILOG = """\b
-Exit statuses:
+EXIT_STATUSES = """\
   0  stopped in order
   1  unexpected failure
   2  bad configuration or usage
@@ -18,7 +18,10 @@ Exit statuses:
   4  the data directory is damaged, or of another version, node or cluster
   5  a write or fsync failed
   6  an address or socket is in use, or cannot be listened on
-
+"""
+_EPILOG = f"""\b
+Exit statuses:
+{EXIT_STATUSES}
 \b
 Environment:
   RAFTD_LOG  log levels, before those of the configuration: debug, or
@@ -37,6 +40,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(cluster)
+cli.add_command(init)
 cli.add_command(check_config)
 
 

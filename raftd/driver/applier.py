@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from raftd import record
+from raftd import journal, record
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
 from raftd.driver.waiting import Promise, Signal
@@ -208,7 +208,7 @@ class Applier:
     def _set_problem(self, problem: str | None) -> None:
         if problem != self.problem:
             if problem is not None:
-                log.warning("%s", problem)
+                log.warning("%s", problem, extra=journal.fields("disk-full"))
             self.problem = problem
             self._disk_changed()
 

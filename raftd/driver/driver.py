@@ -10,13 +10,13 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 import trio
 
-from raftd import record
+from raftd import journal, record
 from raftd.codec import (
     ForwardRequest,
     ReadIndexRequest,
@@ -42,7 +42,7 @@ from raftd.raft.log import EntryType
 from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role, Settings
-from raftd.raft.update import EntriesWanted, Outgoing, SnapshotChunk, Update
+from raftd.raft.update import EntriesWanted, Note, Outgoing, SnapshotChunk, Update
 from raftd.state_machine import StateMachine
 from raftd.state_trace.events import Sink
 from raftd.state_trace.traced import TracedRaft
@@ -189,6 +189,13 @@ class Driver:
         """What is wrong with this node's disk; None: nothing."""
         return self.saver.problem or self.applier.problem
 
+    @property
+    def makes_progress(self) -> bool:
+        """Whether saves end, and whether the algorithm was called when it asked to be."""
+        late = trio.current_time() - self._deadline
+        started = self._deadline != -math.inf
+        return not self.saver.is_stalled and not (started and late > self.saver.stall_limit)
+
     # ---- calls
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
@@ -301,8 +308,7 @@ class Driver:
     def _step(self) -> None:
         """Do what the update says, in the order of its fields."""
         update = self.raft.take_update()
-        for note in update.notes:
-            log.log(_LEVELS[note.level], "%s", note.text)
+        self._tell(update.notes)
         for outgoing in update.messages:
             self._send(outgoing)
         if update.snapshot_to_install is not None:
@@ -321,6 +327,14 @@ class Driver:
             self._nursery.start_soon(self._write_chunk, chunk)
         self._deadline = update.deadline
         self._tell_changes()
+
+    def _tell(self, notes: Sequence[Note]) -> None:
+        server = self.raft.server
+        for note in notes:
+            about = journal.fields(
+                note.event, term=server.current_term, index=server.commit_index, peer=note.peer
+            )
+            log.log(_LEVELS[note.level], "%s", note.text, extra=about)
 
     def _saved(self, update: Update) -> None:
         self.raft.persisted(trio.current_time(), update)
@@ -397,7 +411,8 @@ class Driver:
                 self._disk.read, wanted.first_index, last, wanted.max_bytes
             )
         except DirectoryDamaged as error:
-            log.error("cannot read the log for %s: %s", wanted.peer, error)  # noqa: TRY400
+            about = journal.fields("damage-found", index=wanted.first_index, peer=wanted.peer)
+            log.error("cannot read the log for %s: %s", wanted.peer, error, extra=about)  # noqa: TRY400
             raise
         except LookupError:
             entries = []

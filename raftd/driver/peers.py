@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from raftd import codec
+from raftd import codec, journal
 from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
 from raftd.driver.offload import Offload
 from raftd.raft.messages import Message
@@ -194,7 +194,8 @@ class Peers:
     def _refused_by(self, peer: str, reason: str) -> None:
         if self.refused_by.get(peer) != reason:
             self.refused_by[peer] = reason
-            log.warning("%s refuses this node: %s", peer, reason)
+            about = journal.fields("peer-refused", peer=peer)
+            log.warning("%s refuses this node: %s", peer, reason, extra=about)
 
     def _refuse(self, sender: str | None, reason: str) -> None:
         self.strangers += 1
@@ -202,4 +203,5 @@ class Peers:
             self.refused[sender] = reason
         if reason not in self._said and len(self._said) < 1000:
             self._said.add(reason)
-            log.warning("refused a message: %s", reason)
+            about = journal.fields("peer-refused", peer=sender or "")
+            log.warning("refused a message: %s", reason, extra=about)

@@ -22,7 +22,8 @@ def start_leading(server: Server, now: float) -> None:
     server.role = Role.LEADER
     server.leader = server.name
     server.votes = {}
-    server.note(f"leads term {server.current_term}", "info")
+    term = server.current_term
+    server.note(f"leads term {term}", "info", event="leader-changed", peer=server.name)
     server.progress = {peer: Progress(server.log.last_index + 1, now) for peer in server.peers}
     server.uncommitted_bytes = sum(
         len(entry.record)

@@ -159,8 +159,8 @@ class Server:
         )
         (self.messages if durable else self.messages_after_save).append(Outgoing(to, response))
 
-    def note(self, text: str, level: str = "debug") -> None:
-        self.notes.append(Note(level, f"{self.name} {text}"))
+    def note(self, text: str, level: str = "debug", *, event: str = "", peer: str = "") -> None:
+        self.notes.append(Note(level, f"{self.name} {text}", event, peer))
 
     def append(self, entry: Entry) -> None:
         self.log.append(entry)
