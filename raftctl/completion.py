@@ -17,12 +17,16 @@ TIMEOUT_S = 0.5
 MAX_KEYS = 200
 
 
-def members(ctx: click.Context, _argument: click.Parameter, start: str) -> list[CompletionItem]:
+def complete_members(
+    ctx: click.Context, _argument: click.Parameter, start: str
+) -> list[CompletionItem]:
     """The members of the cluster, as the node of this host knows them."""
     return _completed(ctx, start, _members)
 
 
-def keys(ctx: click.Context, _argument: click.Parameter, start: str) -> list[CompletionItem]:
+def complete_keys(
+    ctx: click.Context, _argument: click.Parameter, start: str
+) -> list[CompletionItem]:
     """The first keys that begin with what there is; beyond a "/" only as far as the next one."""
     return _completed(ctx, start, _keys)
 

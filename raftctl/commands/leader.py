@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raftctl import completion, status_view
+from raftctl import status_view
 from raftctl.commands.status import fetch
+from raftctl.completion import complete_members
 from raftctl.exit_codes import ExitCode
 from raftctl.options import Group, pass_session
 from raftctl.session import Session
@@ -57,7 +58,7 @@ def _show(session: Session) -> int:
 
 
 @leader.command(examples=_EXAMPLES)
-@click.argument("name", required=False, shell_complete=completion.members)
+@click.argument("name", required=False, shell_complete=complete_members)
 @pass_session
 def transfer(session: Session, name: str | None) -> None:
     """Hand leadership to another member.
