@@ -50,9 +50,7 @@ class Invariants:
                 changed.append((server, before))
         old_leaders, old_commits = len(history.leaders), len(history.commits)
         for server, before in changed:
-            check_server(server, before, history)
-            if self.checks_changes:
-                invariants_membership.check_changes(server, before, history)
+            check_server(server, before, history, changes=self.checks_changes)
         for server, _ in changed:
             history.seen[who(server)] = Seen(server)
         if len(history.leaders) > old_leaders or len(history.commits) > old_commits:
@@ -63,7 +61,9 @@ class Invariants:
             committed_means_on_disks(server, before, history)
 
 
-def check_server(server: Server, before: Seen | None, history: History) -> None:
+def check_server(
+    server: Server, before: Seen | None, history: History, *, changes: bool = True
+) -> None:
     """All that one changed server must fulfil against `before`, its last step in this life, and
     against everything that was seen."""
     sound(server)
@@ -75,6 +75,8 @@ def check_server(server: Server, before: Seen | None, history: History) -> None:
     election_safety(server, history)
     state_machine_safety(server, before, first_change, history)
     invariants_membership.configuration_in_force(server, history)
+    if changes:
+        invariants_membership.check_changes(server, before, history)
 
 
 def sound(server: Server) -> None:

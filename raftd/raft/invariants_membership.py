@@ -57,6 +57,8 @@ def one_change_at_a_time(server: Server, history: History) -> None:
     """Only the newest configuration of a log may be uncommitted, and the leader that made it had
     committed an entry of its own term before."""
     index = server.configurations[-1][0]
+    if index <= server.snapshot.last_included_index:
+        return
     term = server.log.term(index)
     base = server.log.first_index, server.log.base_term
     needed = [each for each, _ in server.configurations[:-1]]

@@ -71,7 +71,7 @@ class Simulation:
             (12, self.propose),
             (8, self.read),
             (1, self.transfer),
-            (1.5, self.change),
+            (5, self.change),
             (0.2, self.lose_a_disk),
             (3, self.take_snapshot),
             (2, self.crash),
@@ -159,7 +159,6 @@ class Simulation:
         up = self.insiders
         return (
             len(self.network.leaders) == 1
-            and not self.joining
             and not self.members.is_joint
             and len({node.server.current_term for node in up}) == 1
             and all(node.applied == up[0].applied for node in up)
