@@ -65,6 +65,9 @@ class Port:
     def set_peer(self, name: str, address: str) -> None:
         del name, address
 
+    def remove_peer(self, name: str) -> None:
+        del name
+
     async def call(self, peer: str, request: bytes, timeout: float) -> bytes:
         with trio.move_on_after(timeout):
             await self._hop(self._name, peer)
