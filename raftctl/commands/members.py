@@ -48,7 +48,7 @@ def members(ctx: click.Context) -> None:
 @members.command("list", examples=_EXAMPLES)
 @pass_session
 def list_members(session: Session) -> None:
-    """List the members by name: address, role, and whether they answer."""
+    """List the members: address, role, contact."""
     _show(session)
 
 
@@ -145,10 +145,10 @@ def remove(session: Session, /, name: str, **options: bool) -> None:
 @_changes
 @pass_session
 def replace(session: Session, /, old: str, new: str, address: str, **options: bool) -> None:
-    """Put the member NEW at ADDRESS in the place of OLD, in one step.
+    """Put NEW, at ADDRESS, in the place of OLD.
 
-    NEW is a learner until it has caught up; then it is a voter and OLD is none any more, both at
-    once. Prints the configuration file for the new host: start raftd there with it.
+    NEW is a learner until it has caught up; then it is a voter, and OLD is no member any more, in
+    one step. Prints the configuration file for the new host: start raftd there with it.
     """
     done = f"{new} is admitted; it takes the place of {{name}} when it runs and has caught up"
     _change(session, "replace", old, done, new_name=new, address=address, **options)
@@ -160,7 +160,7 @@ def replace(session: Session, /, old: str, new: str, address: str, **options: bo
 @_changes
 @pass_session
 def set_address(session: Session, /, name: str, address: str, **options: bool) -> None:
-    """Tell all members that NAME is to be reached at ADDRESS from now on.
+    """Change where NAME is reached: at ADDRESS, from now on.
 
     Where it listens is said by its own configuration file: change that, then this, then restart it.
     """

@@ -233,11 +233,15 @@ class Driver:
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
+        if (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.writes.propose(body, uid=uid, timeout=timeout)
 
     def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         """Ask the state machine; linearizable unless `stale`."""
+        if not stale and (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.reads.read(query, stale=stale, timeout=timeout)
 
@@ -249,6 +253,8 @@ class Driver:
         self, change: Change, *, dry_run: bool, force: bool, timeout: float
     ) -> ChangeReport:
         """Change the members; what that means, and whether it was done."""
+        if (refused := self._outsider()) is not None:
+            raise refused
         return await self.members.change(change, dry_run=dry_run, force=force, timeout=timeout)
 
     async def drain(self, name: str | None, *, drained: bool, force: bool, timeout: float) -> str:
@@ -291,6 +297,13 @@ class Driver:
             await self.leadership.transfer(None, timeout=timeout)
         except errors.CallFailed as error:
             log.info("%s stops without handing leadership over: %s", self.name, error)
+
+    def _outsider(self) -> errors.Refused | None:
+        """Why nobody can be served here: this node is no member any more."""
+        server = self.raft.server
+        if server.role is Role.LEADER or not server.is_removed:
+            return None
+        return errors.Refused(f"{self.name} was removed from the cluster: ask another node")
 
     # ---- the loop
 

@@ -19,6 +19,7 @@ from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refu
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.reports import ChangeReport
 from raftd.driver.waiting import Signal
+from raftd.raft import membership
 from raftd.raft import raft as algorithm
 from raftd.raft.changes import (
     AddMember,
@@ -31,6 +32,7 @@ from raftd.raft.changes import (
     SetAddress,
 )
 from raftd.raft.raft import NotLeader, Raft
+from raftd.raft.server import Server
 from raftd.raft.state import Role
 from raftd.transport.transport import Unreachable
 
@@ -131,9 +133,12 @@ class Members:
     async def _here(
         self, change: Change, dry_run: bool, force: bool, deadline: float
     ) -> ChangeReport:
-        server, now = self._raft.server, trio.current_time()
+        server = self._raft.server
+        with trio.move_on_at(deadline):
+            await self._its_turn(server)
         if server.role is not Role.LEADER:
             raise NoQuorum("not the leader any more")
+        now = trio.current_time()
         report = assess(server, now, change)
         if dry_run or (report.refused is not None and not (force and report.forcible)):
             return report
@@ -153,6 +158,11 @@ class Members:
             f"the change of members in entry {index} was not committed in time: it may still be"
             " done. Look at the members"
         )
+
+    async def _its_turn(self, server: Server) -> None:
+        """Until no other change is under way: that takes a moment, if there is a majority."""
+        while server.role is Role.LEADER and membership.under_way(server) is not None:
+            await self._progressed().wait()
 
     async def _wait(self, index: int, term: int, change: Change) -> None:
         """Until it is committed, and, for who leaves the voters, the joint configuration too."""

@@ -48,7 +48,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     address: str
     voter: bool
     role: str
-    """leader, follower, candidate, pre-candidate, learner, or unknown when it does not answer"""
+    """leader, follower, candidate, pre-candidate, learner, removed, or unknown when it does not
+    answer"""
     reachable: bool
     last_contact_ms: int | None = None
     match_index: int | None = None

@@ -63,6 +63,8 @@ class Status:
         problem = self._problem()
         learner = not server.configuration.is_voter(server.name)
         role = "learner" if learner and server.role is Role.FOLLOWER else server.role.value
+        if server.is_removed and server.role is not Role.LEADER:
+            role = "removed"
         return NodeReport(
             server.name,
             raftd.__version__,
@@ -95,7 +97,7 @@ class Status:
     def _removed(self) -> str | None:
         server = self._raft.server
         if server.is_removed:
-            return "removed from the cluster: it may be stopped, and its data directory deleted"
+            return "was removed from the cluster: stop it, and delete its data directory"
         if not server.configuration.members:
             return "has not heard from the cluster yet: it waits for the leader to find it"
         return None
@@ -164,7 +166,7 @@ class Status:
     def _why_not(self, leader: NodeReport | None, own: NodeReport, healthy: set[str]) -> str:
         configuration = self._raft.server.configuration
         if (alone := self._removed()) is not None:
-            return f"{own.name} {alone}" if not configuration.members else alone
+            return f"{own.name} {alone}"
         voters = len(configuration.voters)
         answering = len(healthy & set(configuration.voters))
         if answering < quorum.size(configuration.voters):
