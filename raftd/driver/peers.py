@@ -84,6 +84,14 @@ class Disowned(Stranger):
     """The sender knows this node by another id."""
 
 
+class Replaced(Disowned):
+    """The sender knows another member of this node's name, admitted later, at index `since`."""
+
+    def __init__(self, reason: str, since: int) -> None:
+        super().__init__(reason)
+        self.since = since
+
+
 class Removed(Stranger):
     """The sender was a member once."""
 
@@ -139,7 +147,7 @@ class Peers:
             envelope = codec.decode(data)
             await self._admit(envelope, peer)
         except Disowned as error:
-            self._refused_by(peer, str(error))
+            await self._disowned(peer, error)
             raise PeerRefused(str(error)) from error
         except (DecodeError, Stranger) as error:
             self._refuse(peer, str(error))
@@ -164,7 +172,7 @@ class Peers:
             await self._admit(envelope, envelope.sender)
         except Stranger as error:
             if isinstance(error, Disowned):
-                self._refused_by(envelope.sender, str(error))
+                await self._disowned(envelope.sender, error)
             else:
                 self._refuse(envelope.sender, str(error))
             removed_at = self._roster.commit_index if isinstance(error, Removed) else 0
@@ -236,9 +244,10 @@ class Peers:
                 f" was wiped or replaced, so it may have forgotten votes and entries. {_WAYS_BACK}"
             )
         if known_since > own.membership_index:
-            raise Disowned(
+            raise Replaced(
                 f"{sender} knows another {own.name}, which became a member with entry"
-                f" {known_since}: this one is none any more"
+                f" {known_since}: this one is none any more",
+                known_since,
             )
 
     def _check_membership(self, envelope: Envelope) -> None:
@@ -252,6 +261,11 @@ class Peers:
                 )
         elif self._roster.has_removed(sender, since) and self._roster.leader != sender:
             raise Removed(f"{sender} is no member of this cluster any more; it was removed")
+
+    async def _disowned(self, peer: str, error: Disowned) -> None:
+        self._refused_by(peer, str(error))
+        if isinstance(error, Replaced):
+            await self._note_removal(error.since)
 
     async def _note_removal(self, removed_at: int) -> None:
         """Durably: a restart remembers."""

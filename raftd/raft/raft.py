@@ -156,7 +156,7 @@ class Raft:
         if not server.told_removed:
             server.told_removed = True
             server.note("is no member of the cluster any more", "warning")
-        if server.role in {Role.PRE_CANDIDATE, Role.CANDIDATE}:
+        if server.role is not Role.LEADER or membership.must_go(server):
             become_follower(server, now, server.current_term, None)
 
     def rank(self, ranks: Mapping[str, int]) -> None:
