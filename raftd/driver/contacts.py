@@ -102,7 +102,6 @@ class Contacts:
         return (
             server.role is not Role.LEADER
             and not server.is_removed
-            and bool(server.configuration.members)
             and now - server.last_leader_contact > LONELY * self._timeout
         )
 
