@@ -513,7 +513,7 @@ class Driver:
             case ReportRequest():
                 answer = ReportResponse(msgspec.msgpack.encode(self.report()))
             case TransferRequest():
-                answer = await self.transfers.handle_transfer(message)
+                answer = await self.leadership.handle_transfer(message)
             case MembersRequest():
                 answer = await self.members.handle(message)
             case DrainRequest():

@@ -14,7 +14,14 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from raftd.codec import DrainRequest, DrainResponse, ReportRequest, ReportResponse
+from raftd.codec import (
+    DrainRequest,
+    DrainResponse,
+    ReportRequest,
+    ReportResponse,
+    TransferRequest,
+    TransferResponse,
+)
 from raftd.driver.errors import CallFailed, NoQuorum, NoSuchMember, Refused
 from raftd.driver.offload import Offload
 from raftd.driver.peers import PeerRefused, Peers
@@ -71,13 +78,25 @@ class Leadership:
     async def transfer(self, target: str | None, *, timeout: float) -> str:
         """To `target`, or to the best of the voters. Raises NoSuchMember, Refused, NoQuorum."""
         if self._raft.server.role is Role.LEADER:
-            reports = await self._ask_voters(min(ASK_TIMEOUT, timeout / 2))
-            report = reports.get(target or "")
-            if report is not None and report.drained:
-                raise Refused(f"{target} is drained: raftctl undrain {target} ends that")
-            if report is not None and report.priority == 0:
-                raise Refused(f"{target} has priority 0: it is not to lead")
+            await self._check(target, timeout)
         return await self._transfers.transfer(target, timeout=timeout)
+
+    async def handle_transfer(self, request: TransferRequest) -> TransferResponse:
+        """Another node asks this one, which it takes for the leader."""
+        try:
+            await self._check(request.target, request.timeout_ms / 1000)
+        except Refused as error:
+            return TransferResponse(None, str(error))
+        return await self._transfers.handle_transfer(request)
+
+    async def _check(self, target: str | None, timeout: float) -> None:
+        """How do the voters stand, and may `target` lead? Raises Refused."""
+        reports = await self._ask_voters(min(ASK_TIMEOUT, timeout / 2))
+        report = reports.get(target or "")
+        if report is not None and report.drained:
+            raise Refused(f"{target} is drained: raftctl undrain {target} ends that")
+        if report is not None and report.priority == 0:
+            raise Refused(f"{target} has priority 0: it is not to lead")
 
     async def run(self) -> None:
         """A leader looks around for a better one."""

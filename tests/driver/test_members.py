@@ -271,6 +271,8 @@ async def test_drained(autojump_clock: MockClock, tmp_path: Path) -> None:
         await trio.sleep(2)
         with pytest.raises(Refused, match=f"{leader.name} is drained"):
             await second.driver.transfer_leadership(leader.name, timeout=5)
+        with pytest.raises(Refused, match=f"{leader.name} is drained"):
+            await cluster[leader.name].driver.transfer_leadership(leader.name, timeout=5)
         assert await second.driver.transfer_leadership(None, timeout=5) in others
         status = await asked.driver.status(timeout=1)
         assert {each.name for each in status.members if each.drained} == {leader.name}
