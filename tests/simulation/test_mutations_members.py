@@ -33,10 +33,12 @@ def test_the_simulation_catches(name: str) -> None:
     assert caught is not None, f"{bug.text}: not caught by {bug.limit} seeds"
 
 
-@pytest.mark.parametrize("seed", range(43, 83, 4))
-def test_members_change_and_all_is_well(seed: int) -> None:
+def test_members_change_and_all_is_well() -> None:
     """pitfalls 40, 43, 44, 48, 49: every fourth seed adds, removes, replaces, promotes and demotes,
     with everything else that goes wrong."""
-    result = run_seed(seed)
-    assert not result.property, f"{result.property}: {result.text}"
-    assert result.faults["membership"] > 0
+    changes = 0
+    for seed in range(43, 83, 4):
+        result = run_seed(seed)
+        assert not result.property, f"seed {seed}: {result.property}: {result.text}"
+        changes += result.faults.get("membership", 0)
+    assert changes > 10
