@@ -7,7 +7,6 @@ from typing import Any
 
 from raftd.raft import append_entries, changes, membership, quorum, raft
 from raftd.raft.configuration import Configuration
-from raftd.raft.progress import Progress
 from raftd.raft.server import Server
 from raftd.raft.state import SnapshotMetadata
 from tests.simulation.mutations import Patches, mutation
@@ -156,16 +155,6 @@ def new_members_are_not_fed(patches: Patches) -> None:
         return entry
 
     original = patches.set(membership, "_adopt", adopt)
-
-
-@mutation("a learner is promoted although it has nothing yet")
-def promoted_before_it_has_caught_up(patches: Patches) -> None:
-    """Safe, and caught only if it stops the cluster: not counted among those that must be."""
-
-    def has_caught_up(server: Server, now: float, progress: Progress | None) -> bool:
-        return progress is not None
-
-    patches.set(membership, "_has_caught_up", has_caught_up)
 
 
 @mutation("a snapshot has the newest configuration, committed or not")
