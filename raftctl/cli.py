@@ -20,6 +20,8 @@ _COMMANDS = {
     "status": "raftctl.commands.status:status",
     "members": "raftctl.commands.members:members",
     "leader": "raftctl.commands.leader:leader",
+    "drain": "raftctl.commands.drain:drain",
+    "undrain": "raftctl.commands.drain:undrain",
     "kv": "raftctl.commands.kv:kv",
     "log": "raftctl.commands.log:log",
     "init": "raftctl.commands.init:init",

@@ -45,6 +45,8 @@ from raftd.transport.transport import AddressInUse, CannotListen, Transport
 log = logging.getLogger("raftd.server")
 
 RECEIVERS_PER_PEER = 16
+USUAL_MEMBERS = 5
+"""Members may come at any time: there are receivers for so many in any case."""
 RESERVED_FILES = 1024
 """For everything but clients of the socket: peers, the log, the state machine."""
 GC_ALLOCATIONS = 20_000
@@ -126,13 +128,13 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
         stores.append(KeyValueStore(config.data_dir / "state", fresh=not trusted))
         return stores[0].last_applied
 
-    members = dict(config.members)
     try:
         disk = Disk.open(
             config.data_dir,
             name=config.name,
             cluster_id=configuration.cluster_id(config),
-            initial=Configuration(tuple(sorted(members)), addresses=members),
+            initial=_initial(config),
+            membership_index=config.join.index if config.join is not None else 0,
             segment_bytes=config.limits.segment_bytes,
             tail_bytes=config.limits.log_memory_bytes,
             last_applied=last_applied,
@@ -150,6 +152,13 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
     return disk, store
 
 
+def _initial(config: Config) -> Configuration:
+    """The members the cluster began with; who joins it later learns of them all from the leader."""
+    if config.join is not None:
+        return Configuration(())
+    return Configuration(tuple(sorted(config.members)), addresses=config.members)
+
+
 def _close_disk(disk: Disk, *, clean: bool) -> None:
     try:
         disk.close(clean=clean)
@@ -162,7 +171,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
     transport = Transport(
         config.listen,
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
-        receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
+        receivers=RECEIVERS_PER_PEER * max(USUAL_MEMBERS, len(config.members)),
     )
     trace = _state_trace(config)
     saving = Worker("raftd-save")
@@ -238,7 +247,7 @@ def _settings(config: Config) -> DriverSettings:
         max_uncommitted_bytes=limits.uncommitted_bytes,
         tail_bytes=limits.log_memory_bytes,
     )
-    return DriverSettings(algorithm, limits.entry_bytes, limits.snapshot_log_bytes)
+    return DriverSettings(algorithm, limits.entry_bytes, limits.snapshot_log_bytes, config.priority)
 
 
 async def _serve_socket(
@@ -288,8 +297,9 @@ async def _until_stopped(reload: _Reload, signals: AsyncIterator[int]) -> None:
 
 
 def _warn_of_other_members(config: Config, driver: Driver) -> None:
-    members = driver.raft.server.configuration.members
-    if set(members) != set(config.members):
+    index, configuration = driver.raft.server.configurations[0]
+    members = configuration.members
+    if index == 0 and members and set(members) != set(config.members):
         log.warning(
             "%s names other [members] (%s) than the cluster has (%s); the cluster's own count",
             config.source,

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raftd import address, logs
+from raftd.join import Join
+from raftd.join import parse as parse_join
 
 MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, one of them the end
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -71,6 +73,14 @@ def _label(value: object) -> str:
     if len(label) > 255:
         raise Wrong(f"{len(label)} characters are too many; write at most 255")
     return label
+
+
+def _join(value: object) -> Join | None:
+    text = _text(value)
+    try:
+        return parse_join(text) if text else None
+    except ValueError as error:
+        raise Wrong(f"{error}; take the file that it printed as it is") from None
 
 
 def _path(value: object) -> Path:
@@ -142,6 +152,8 @@ SETTINGS: dict[str, Check] = {
     "listen": _url,
     "advertise": dialable_url,
     "cluster": _label,
+    "join": _join,
+    "priority": _integer(0, 100),
     "election_timeout_ms": _range,
     "heartbeat_interval_ms": _integer(1, 60_000),
     "log": _log,

@@ -18,7 +18,9 @@ import trio
 
 from raftd import journal, record
 from raftd.codec import (
+    DrainRequest,
     ForwardRequest,
+    MembersRequest,
     ReadIndexRequest,
     ReportRequest,
     ReportResponse,
@@ -26,18 +28,22 @@ from raftd.codec import (
 )
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
+from raftd.driver.contacts import Contacts
 from raftd.driver.forwarding import Forwarding
+from raftd.driver.leadership import Leadership
 from raftd.driver.log_view import LogFollower, LogView
+from raftd.driver.members import Members
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
 from raftd.driver.reads import Reads
-from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport
+from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo, NodeReport
 from raftd.driver.saver import Saver
 from raftd.driver.snapshots import Snapshots
 from raftd.driver.status import Status
 from raftd.driver.transfers import Transfers
 from raftd.driver.waiting import Promise, Signal
 from raftd.driver.writes import Writes
+from raftd.raft.changes import Change
 from raftd.raft.log import EntryType
 from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
 from raftd.raft.raft import Raft
@@ -76,6 +82,8 @@ class DriverSettings(msgspec.Struct, frozen=True):
     raft: Settings
     entry_bytes: int = 1 << 20
     snapshot_log_bytes: int = 256 << 20
+    priority: int = 1
+    """as a leader, against the others; 0: never"""
 
 
 class Driver:
@@ -95,11 +103,10 @@ class Driver:
         wall_clock: Callable[[], float] = time.time,
         state_trace: Sink | None = None,
     ) -> None:
-        """`addresses` of members count more than those in the log's configuration. `offload_saves`:
-        what blocks in `disk.save`, if it is to be somewhere else than all other work. What the
-        algorithm does is told to `state_trace`, if there is one."""
+        """`addresses` of members count until the members are changed for the first time.
+        `offload_saves`: what blocks in `disk.save`, if that is to be elsewhere than the rest. What
+        the algorithm does is told to `state_trace`, if there is one."""
         self.name = disk.identity.name
-        self._addresses = dict(addresses or {})
         self._network = network
         self._settings = settings
         self._disk = disk
@@ -119,6 +126,8 @@ class Driver:
             encode,
             now=trio.current_time(),
             commit_index=state_machine.last_applied,
+            membership_index=disk.identity.membership_index,
+            told_removed=disk.standing.removed_at > 0,
         )
         self._wake = trio.Event()
         self._deadline = -math.inf
@@ -130,7 +139,9 @@ class Driver:
         self._asked = Signal()
         self.changed = Signal()
         """Fires when role, leader or term have changed, or a transfer began or ended."""
-        self.peers = Peers(network, disk, offload)
+        self.peers = Peers(network, disk, raft.server, offload, self._told_removed)
+        round_timeout = settings.raft.election_timeout[0]
+        self.contacts = Contacts(raft, self.peers, disk.initial, addresses or {}, round_timeout)
         self.applier = Applier(
             raft,
             disk,
@@ -165,7 +176,6 @@ class Driver:
             forward_bytes=settings.raft.max_append_bytes,
             queue_bytes=settings.raft.max_uncommitted_bytes,
         )
-        round_timeout = settings.raft.election_timeout[0]
         self.forwarding = Forwarding(raft, self.applier, self.kick, settings.entry_bytes)
         self.reads = Reads(
             raft,
@@ -179,9 +189,32 @@ class Driver:
             self.applier.may_work_in_place,
         )
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
+        self.leadership = Leadership(
+            raft,
+            disk,
+            self.peers,
+            self.transfers,
+            offload,
+            self._disk_changed,
+            settings.priority,
+        )
+        self.members = Members(
+            raft,
+            self.peers,
+            disk.identity.cluster_id,
+            self.kick,
+            self.changed,
+            lambda: self.log_view.changed,
+        )
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
         self.status_view = Status(
-            raft, disk, self.applier, self.peers, lambda: self.problem, wall_clock
+            raft,
+            disk,
+            self.applier,
+            self.peers,
+            self.leadership,
+            lambda: self.problem,
+            wall_clock,
         )
 
     @property
@@ -200,17 +233,43 @@ class Driver:
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
+        if (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.writes.propose(body, uid=uid, timeout=timeout)
 
     def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         """Ask the state machine; linearizable unless `stale`."""
+        if not stale and (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.reads.read(query, stale=stale, timeout=timeout)
 
     async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
         """Hand leadership over; the new leader's name."""
-        return await self.transfers.transfer(target, timeout=timeout)
+        return await self.leadership.transfer(target, timeout=timeout)
+
+    async def change_members(
+        self, change: Change, *, dry_run: bool, force: bool, timeout: float
+    ) -> ChangeReport:
+        """Change the members; what that means, and whether it was done."""
+        if (refused := self._outsider()) is not None:
+            raise refused
+        return await self.members.change(change, dry_run=dry_run, force=force, timeout=timeout)
+
+    async def drain(self, name: str | None, *, drained: bool, force: bool, timeout: float) -> str:
+        """A member, by default this node, stays away from leadership, or does so no more."""
+        return await self.leadership.drain(name, drained=drained, force=force, timeout=timeout)
+
+    def shared_settings(self) -> dict[str, object]:
+        """Settings that are not the default, and should be the same on all nodes."""
+        own, usual = self._settings.raft, Settings()
+        found: dict[str, object] = {}
+        if own.election_timeout != usual.election_timeout:
+            found["election_timeout_ms"] = [round(end * 1000) for end in own.election_timeout]
+        if own.heartbeat_interval != usual.heartbeat_interval:
+            found["heartbeat_interval_ms"] = round(own.heartbeat_interval * 1000)
+        return found
 
     async def status(self, *, timeout: float) -> ClusterStatus:
         return await self.status_view.cluster(timeout=timeout)
@@ -235,24 +294,31 @@ class Driver:
         if self.raft.server.role is not Role.LEADER:
             return
         try:
-            await self.transfers.transfer(None, timeout=timeout)
+            await self.leadership.transfer(None, timeout=timeout)
         except errors.CallFailed as error:
             log.info("%s stops without handing leadership over: %s", self.name, error)
+
+    def _outsider(self) -> errors.Refused | None:
+        """Why nobody can be served here: this node is no member any more."""
+        server = self.raft.server
+        if server.role is Role.LEADER or not server.is_removed:
+            return None
+        return errors.Refused(f"{self.name} was removed from the cluster: ask another node")
 
     # ---- the loop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Started once peers can be served."""
-        members = self.raft.server.configuration.addresses
-        self.peers.update_addresses({**members, **self._addresses})
+        self._disk_changed()
+        self.contacts.update()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
             await nursery.start(self._network.serve, self._handle)
-            for peer in self.raft.server.peers:
-                nursery.start_soon(self._meet, peer)
+            nursery.start_soon(self.contacts.run)
+            nursery.start_soon(self.leadership.run)
             task_status.started()
             while True:
                 self._take_inbox()
@@ -275,16 +341,6 @@ class Driver:
             await trio.sleep(EXPIRY_INTERVAL)
             for part in parts:
                 part.expire(trio.current_time())
-
-    async def _meet(self, peer: str) -> None:
-        """Learn who a peer is while all is well: once it is known, it cannot come back with an
-        empty disk and be taken for the one that had promised its votes and entries."""
-        timeout = self._settings.raft.election_timeout[0]
-        while peer not in self._disk.known_peers:
-            try:
-                await self.peers.call(peer, ReportRequest(), timeout)
-            except (Unreachable, PeerRefused):
-                await trio.sleep(timeout)
 
     def kick(self) -> None:
         """The algorithm was told something: look at its update soon."""
@@ -326,6 +382,7 @@ class Driver:
         for chunk in update.snapshot_chunks:
             self._nursery.start_soon(self._write_chunk, chunk)
         self._deadline = update.deadline
+        self.contacts.update()
         self._tell_changes()
 
     def _tell(self, notes: Sequence[Note]) -> None:
@@ -343,7 +400,13 @@ class Driver:
         self._look()
 
     def _disk_changed(self) -> None:
-        self.raft.set_may_lead(trio.current_time(), self.problem is None)
+        """Whether this node may lead is another question now."""
+        may_lead = self.problem is None and self.leadership.rank > 0
+        self.raft.set_may_lead(trio.current_time(), may_lead)
+        self.kick()
+
+    def _told_removed(self) -> None:
+        self.raft.removed(trio.current_time())
         self.kick()
 
     def _tell_changes(self) -> None:
@@ -435,18 +498,27 @@ class Driver:
             return None
 
     async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
+        if isinstance(message, Request):
+            return await self._answer_request(sender, message)
+        return await self._answer_client(message)
+
+    async def _answer_client(self, message: AnyMessage) -> AnyMessage | None:
+        """What another node asks for its own clients."""
+        answer: AnyMessage | None = None
         match message:
             case ForwardRequest():
-                return await self.forwarding.handle(message)
+                answer = await self.forwarding.handle(message)
             case ReadIndexRequest():
-                return await self.reads.handle_read_index(message)
+                answer = await self.reads.handle_read_index(message)
             case ReportRequest():
-                return ReportResponse(msgspec.msgpack.encode(self.report()))
+                answer = ReportResponse(msgspec.msgpack.encode(self.report()))
             case TransferRequest():
-                return await self.transfers.handle_transfer(message)
-            case _ if isinstance(message, Request):
-                return await self._answer_request(sender, message)
-        return None
+                answer = await self.leadership.handle_transfer(message)
+            case MembersRequest():
+                answer = await self.members.handle(message)
+            case DrainRequest():
+                answer = await self.leadership.handle(message)
+        return answer
 
     async def _answer_request(self, sender: str, request: Request) -> Message | None:
         key = (sender, request.request_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from raftd.raft import quorum
+from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
 from raftd.raft.progress import Mode, Progress
@@ -37,10 +38,17 @@ def start_leading(server: Server, now: float) -> None:
     append(server, EntryType.NO_OP, b"")
 
 
-def append(server: Server, entry_type: EntryType, payload: bytes) -> Entry:
-    """Paper 5.3: the leader "appends the command to its log as a new entry"."""
+def append(
+    server: Server,
+    entry_type: EntryType,
+    payload: bytes,
+    configuration: Configuration | None = None,
+) -> Entry:
+    """Paper 5.3: the leader "appends the command to its log as a new entry". `configuration`: what
+    the payload of a CONFIGURATION entry says."""
     index, term = server.log.last_index + 1, server.current_term
-    entry = Entry(index, term, entry_type, server.encode(index, term, entry_type, payload))
+    record = server.encode(index, term, entry_type, payload)
+    entry = Entry(index, term, entry_type, record, configuration)
     server.append(entry)
     server.uncommitted_bytes += len(entry.record)
     return entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raftd.raft.changes import Change
 from raftd.raft.log import Entry
 from raftd.raft.messages import (
     AppendEntriesRequest,
@@ -67,10 +68,20 @@ class TracedRaft(Raft):
         *,
         now: float,
         commit_index: int = 0,
+        membership_index: int = 0,
+        told_removed: bool = False,
         sink: Sink,
     ) -> None:
         super().__init__(
-            name, recovered, settings, random, encode, now=now, commit_index=commit_index
+            name,
+            recovered,
+            settings,
+            random,
+            encode,
+            now=now,
+            commit_index=commit_index,
+            membership_index=membership_index,
+            told_removed=told_removed,
         )
         self._sink = sink
         server = self.server
@@ -133,6 +144,15 @@ class TracedRaft(Raft):
         appended = super().propose(now, payloads)
         self._tell_changes()
         return appended
+
+    def change_membership(self, now: float, change: Change) -> tuple[int, int]:
+        appended = super().change_membership(now, change)
+        self._tell_changes()
+        return appended
+
+    def removed(self, now: float) -> None:
+        super().removed(now)
+        self._tell_changes()
 
     def set_may_lead(self, now: float, may_lead: bool) -> None:
         super().set_may_lead(now, may_lead)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import msgspec
 
 from raftd.raft.state import Recovered, SnapshotMetadata
-from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity
+from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity, Standing
 from raftd.storage.errors import DirectoryDamaged
 from raftd.storage.files import Files
 from raftd.storage.hard_state import HardStateFile
@@ -31,6 +31,7 @@ class Opened(msgspec.Struct):
     directory: Directory
     document: NodeDocument
     peers: dict[str, PeerIdentity]
+    standing: Standing
     hard_state: HardStateFile
     snapshots: Snapshots
     wal: Wal
@@ -61,7 +62,7 @@ def open_directory(
         Wal.create(files, directory.wal, new.identity.cluster_id, segment_bytes)
         notes.append(f"made a new data directory {directory.path} for {new.identity.name}")
     with ExitStack() as opened:
-        peers = directory.load_peers()
+        peers, standing = directory.load_peers(), directory.load_standing()
         hard_state = HardStateFile(files, directory.hard_state)
         opened.callback(hard_state.close)
         snapshots = Snapshots(files, directory.snapshots)
@@ -92,6 +93,7 @@ def open_directory(
         directory,
         begun,
         peers,
+        standing,
         hard_state,
         snapshots,
         wal,

@@ -81,7 +81,12 @@ def mutation(
 
 def every() -> list[Mutation]:
     """All of them; their modules register them when they are imported."""
-    from tests.simulation import mutants_elections, mutants_log, mutants_storage  # noqa: F401, PLC0415
+    from tests.simulation import (  # noqa: PLC0415
+        mutants_elections,  # noqa: F401
+        mutants_log,  # noqa: F401
+        mutants_members,  # noqa: F401
+        mutants_storage,  # noqa: F401
+    )
 
     return list(ALL.values())
 

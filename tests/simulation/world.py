@@ -21,6 +21,7 @@ from tests.simulation.files import DiskFaults, SimulatedFiles
 from tests.simulation.law import Law
 from tests.simulation.lives import Lives
 from tests.simulation.machine import Machine
+from tests.simulation.members import Members
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import Node
@@ -73,6 +74,7 @@ class World:
         self.history: list[Operation] = []
         self.clients = [Client(self, number) for number in range(plan.clients)]
         self.lives = Lives(self)
+        self.members = Members(self)
         self.nemesis = Nemesis(self)
         self.healed = False
 
@@ -166,7 +168,10 @@ class World:
 
     def _unsettled(self) -> str:
         """What is still missing; empty if nothing is."""
-        live = [node for node in self.nodes.values() if not node.excluded]
+        members = self.members.of_the_leader()
+        if members is not None and (members.is_joint or members.promotions):
+            return f"the members are still being changed: {members}"
+        live = [node for node in self.members.insiders() if not node.excluded]
         down = [node.name for node in live if node.process is None]
         if down:
             return f"{', '.join(down)} does not start"
@@ -189,7 +194,7 @@ class World:
     def _judge(self) -> None:
         images = {
             node.process.machine.image()
-            for node in self.nodes.values()
+            for node in self.members.insiders()
             if node.process is not None and not node.excluded
         }
         if len(images) != 1:
