@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from raftctl.completion import members as complete_members
+from raftctl.completion import complete_members
 from raftctl.options import Command, pass_session
 from raftctl.session import Session
 from raftctl.text import clean

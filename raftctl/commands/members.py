@@ -10,7 +10,7 @@ import click
 
 from raftctl import change_view, status_view, table
 from raftctl.commands.status import fetch
-from raftctl.completion import members as complete_members
+from raftctl.completion import complete_members
 from raftctl.exit_codes import ExitCode
 from raftctl.failure import Failure
 from raftctl.options import Group, pass_session
