@@ -12,6 +12,7 @@ from tests.system.cluster import CALM, Cluster, free_port
 from tests.system.load import Load, assert_linearizable, read_back
 from tests.system.members import add, change, forget, join, members, replace, wait_until_voter
 from tests.system.node import Node
+from tests.system.test_partitions import partitionable_cluster
 from tests.system.waiting import wait_until
 
 KEYS = [f"key{number}" for number in range(4)]
@@ -135,6 +136,32 @@ def test_members_change_while_one_is_cut_off() -> None:
         assert _is_removed_at_once(away)
         forget(cluster, away.name)
         cluster.wait_until_converged()
+
+
+def test_a_leader_that_is_cut_off_is_removed_by_the_others() -> None:
+    """pitfalls 18, 47 and 48: the old leader goes on for a moment and can do nothing; it is removed
+    without knowing it, and when the network heals it learns that, and disturbs nobody."""
+    recorder = Recorder()
+    with partitionable_cluster() as (cluster, network):
+        live = list(cluster)
+        with Load(live, recorder=recorder, clients=6) as load:
+            load.wait_for_acknowledged(30)
+            old = cluster.wait_for_leader()
+            network.isolate(old.name)
+            rest = cluster.others(old)
+            cluster.wait_for_leader(rest)
+            with rest[0].client() as client:
+                report = client.call("Node.ChangeMembers", action="remove", name=old.name)["report"]
+            assert report["index"] is not None
+            load.wait_for_acknowledged(30)
+            term = rest[0].wait_until_up()["term"]
+            network.heal()
+            live.remove(old)
+            _wait_until_removed(old)
+            load.wait_for_acknowledged(30)
+            assert rest[0].wait_until_up()["term"] == term
+        forget(cluster, old.name)
+        finish(cluster, recorder)
 
 
 def _address() -> str:
