@@ -35,7 +35,14 @@ Environment:
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="raftd", message="%(prog)s %(version)s")
 def cli() -> None:
-    """A Raft consensus daemon: a replicated log and key-value store on 3 to 7 hosts."""
+    """A Raft consensus daemon: a replicated log and key-value store on 3 to 7 hosts.
+
+    \b
+    To try it out, as anybody:  raftd cluster --data-dir /tmp/demo
+    On real hosts, as root:     raftd init
+                                systemctl enable --now raftd@NODE
+    To look at it and use it:   raftctl status; raftctl --help
+    """
 
 
 cli.add_command(run)

@@ -67,7 +67,8 @@ def _adopt(server: Server, now: float, members: Configuration) -> Entry:
     """In force from now on: "once a given server adds the new configuration entry to its log, it
     uses that configuration for all future decisions" (section 6)."""
     entry = append_entries.append(server, EntryType.CONFIGURATION, encode(members), members)
-    server.note(f"appends members {describe(members)} as entry {entry.index}", "info")
+    text = f"appends members {describe(members)} as entry {entry.index}"
+    server.note(text, "info", event="member-changed")
     for name in server.peers:
         if name not in server.progress:
             server.progress[name] = Progress(entry.index, now)

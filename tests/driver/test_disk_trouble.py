@@ -47,6 +47,8 @@ async def test_a_leader_with_a_full_disk_gives_up_leadership_and_comes_back(
             assert status.writable
             assert status.failures_tolerated == 0
             await new.put("c", "3")
+            await trio.sleep(10)
+            assert leader.driver.makes_progress, "a full disk is no reason for the watchdog"
             mend()
         last = new.driver.raft.server.log.last_index
         await until(lambda: leader.driver.applier.applied_index >= last)
@@ -72,6 +74,26 @@ async def test_a_stalled_disk_costs_leadership(autojump_clock: MockClock, tmp_pa
             leader.stalled.set()
         await until(lambda: leader.driver.problem is None)
         assert await leader.get("c") == "3"
+
+
+async def test_what_the_watchdog_asks_saves_that_do_not_end_and_an_algorithm_nobody_calls(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A node that stands still is not fed; one that waits for space, or has nothing to do, is."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        assert leader.driver.makes_progress
+        await trio.sleep(100)
+        assert leader.driver.makes_progress, "an idle node is no dead node"
+        leader.stalled = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.put, "b", "2", 60)
+            await until(lambda: not leader.driver.makes_progress)
+            leader.stalled.set()
+        await until(lambda: leader.driver.makes_progress)
+        leader.driver._deadline = trio.current_time() - 100
+        assert not leader.driver.makes_progress
 
 
 async def test_a_save_that_fails_ends_the_node(autojump_clock: MockClock, tmp_path: Path) -> None:

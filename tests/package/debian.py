@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.package.machine import hierarchies
+
 PACKAGE = "RAFTD_PACKAGE"
 """The variable that names the file to test."""
 PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-cffi-backend"
@@ -36,7 +38,16 @@ def why_not() -> str | None:
     done = subprocess.run(
         ["unshare", "--mount", "mount", "--make-rprivate", "/"], capture_output=True, check=False
     )
-    return None if done.returncode == 0 else f"no mounts here: {done.stderr.decode().strip()}"
+    if done.returncode != 0:
+        return f"no mounts here: {done.stderr.decode().strip()}"
+    for top in hierarchies():
+        group = top / f"raftd-{os.getpid()}"
+        try:
+            group.mkdir()
+            group.rmdir()
+        except OSError as error:
+            return f"no control group can be made in {top}: {error.strerror}"
+    return None
 
 
 def cache() -> Path:

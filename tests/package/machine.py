@@ -32,6 +32,12 @@ exec systemd-nspawn --quiet --boot --volatile=overlay --register=no --keep-unit 
 DEADLINE_S = 60.0
 
 
+def hierarchies() -> list[Path]:
+    """The control groups that systemd needs: cgroup2 alone, or that beside its own of cgroup1."""
+    found = [top for top in (CGROUPS / "unified", CGROUPS / "systemd") if top.is_dir()]
+    return found or [CGROUPS]
+
+
 class Failed(AssertionError):
     """A command in the machine has failed; with all it said."""
 
@@ -46,10 +52,7 @@ class Machine:
         with the loopback only."""
         self.name = name or f"raftd{os.getpid()}n{next(_NUMBERS)}"
         self._log = log
-        tops = [CGROUPS / "unified", CGROUPS / "systemd"]
-        self._groups = [top / f"{self.name}-{os.getpid()}" for top in tops if top.is_dir()] or [
-            CGROUPS / f"{self.name}-{os.getpid()}"
-        ]
+        self._groups = [top / f"{self.name}-{os.getpid()}" for top in hierarchies()]
         for group in self._groups:
             group.mkdir(exist_ok=True)
         enter = ["nsenter", f"--net=/run/netns/{network}"] if network else []
