@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import trio
 
-from raftd import record
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
 from raftd.driver.waiting import Promise, Signal
-from raftd.raft.log import Entry, EntryType
+from raftd.raft.log import Entry
 from raftd.raft.raft import Raft
-from raftd.state_machine import Committed, StateMachine, decode_command
+from raftd.replay import committed
+from raftd.state_machine import Committed, StateMachine
 from raftd.storage.disk import Disk, StorageFailed
 
 log = logging.getLogger("raftd.driver")
@@ -169,7 +169,7 @@ class Applier:
 
     async def _apply_some(self) -> None:
         entries = await self._read()
-        batch = [_committed(entry) for entry in entries]
+        batch = [committed(entry) for entry in entries]
         self._applied(entries, await self._apply(batch))
 
     def _applied(self, entries: Sequence[Entry], results: list[bytes]) -> None:
@@ -222,13 +222,3 @@ class Applier:
     def _answer_readers(self) -> None:
         while self._readers and self._readers[0][0] <= self.applied_index:
             heapq.heappop(self._readers)[2].set(None)
-
-
-def _committed(entry: Entry) -> Committed:
-    body = None
-    if entry.type is EntryType.COMMAND:
-        try:
-            body = decode_command(record.payload(entry)).body
-        except msgspec.DecodeError:
-            log.warning("entry %d is no command this version knows; it does nothing", entry.index)
-    return Committed(entry.index, entry.term, record.time_ms(entry), body)
