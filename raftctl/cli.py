@@ -22,6 +22,8 @@ _COMMANDS = {
     "leader": "raftctl.commands.leader:leader",
     "kv": "raftctl.commands.kv:kv",
     "log": "raftctl.commands.log:log",
+    "snapshot": "raftctl.commands.snapshot:snapshot",
+    "state": "raftctl.commands.state:state",
     "reload": "raftctl.commands.reload:reload",
     "version": "raftctl.commands.version:version",
 }

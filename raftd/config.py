@@ -44,6 +44,7 @@ class Limits(msgspec.Struct, frozen=True):
     log_memory_bytes: int = 32 << 20
     segment_bytes: int = 64 << 20
     snapshot_log_bytes: int = 256 << 20
+    log_tail_bytes: int = 64 << 20
     connections: int = 1024
 
 

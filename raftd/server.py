@@ -222,7 +222,9 @@ def _settings(config: Config) -> DriverSettings:
         max_uncommitted_bytes=limits.uncommitted_bytes,
         tail_bytes=limits.log_memory_bytes,
     )
-    return DriverSettings(algorithm, limits.entry_bytes, limits.snapshot_log_bytes)
+    return DriverSettings(
+        algorithm, limits.entry_bytes, limits.snapshot_log_bytes, limits.log_tail_bytes
+    )
 
 
 async def _serve_socket(

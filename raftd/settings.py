@@ -153,5 +153,6 @@ LIMITS: dict[str, Check] = {
     "log_memory_bytes": _integer(64 * KiB, 16 * GiB),
     "segment_bytes": _integer(64 * KiB, 1 * GiB),
     "snapshot_log_bytes": _integer(64 * KiB, 1024 * GiB),
+    "log_tail_bytes": _integer(0, 1024 * GiB),
     "connections": _integer(1, 65_536),
 }

@@ -67,6 +67,10 @@ class StateMachine(Protocol):
         """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
         ...
 
+    def scratch(self, directory: Path) -> StateMachine:
+        """Another one of this kind, empty, with its files in `directory`."""
+        ...
+
     def describe(self, body: bytes) -> str:
         """One command in a few words for people: what would it do?"""
         ...

@@ -80,6 +80,7 @@ def test_everything_can_be_said(file: Path) -> None:
         log_memory_bytes = 262144
         segment_bytes = 524288
         snapshot_log_bytes = 1048576
+            log_tail_bytes = 0
         connections = 10
         [members]
         "db.eu-1" = "tcp://DB1.example.org:7100"
@@ -95,7 +96,7 @@ def test_everything_can_be_said(file: Path) -> None:
     )
     assert (found.election_timeout_ms, found.heartbeat_interval_ms) == ((300, 600), 30)
     assert msgspec.structs.astuple(found.limits) == (
-        *(4096, 65536, 8, 131072, 262144, 524288, 1048576, 10),
+        *(4096, 65536, 8, 131072, 262144, 524288, 1048576, 0, 10),
     )
     assert found.warnings == ()
 

@@ -10,6 +10,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
@@ -26,11 +27,12 @@ from raftd.codec import (
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
 from raftd.driver.forwarding import Forwarding
+from raftd.driver.history import History, State
 from raftd.driver.log_view import LogFollower, LogView
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
 from raftd.driver.reads import Reads
-from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport
+from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport, SnapshotInfo
 from raftd.driver.saver import Saver
 from raftd.driver.snapshots import Snapshots
 from raftd.driver.status import Status
@@ -73,6 +75,7 @@ class DriverSettings(msgspec.Struct, frozen=True):
     raft: Settings
     entry_bytes: int = 1 << 20
     snapshot_log_bytes: int = 256 << 20
+    log_tail_bytes: int = 0
 
 
 class Driver:
@@ -138,6 +141,7 @@ class Driver:
             self.applier,
             offload,
             settings.snapshot_log_bytes,
+            settings.log_tail_bytes,
         )
         self.saver = Saver(
             disk,
@@ -172,6 +176,7 @@ class Driver:
         )
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
+        self.history = History(raft, disk, state_machine, self.applier, self.snapshots, offload)
         self.status_view = Status(
             raft, disk, self.applier, self.peers, lambda: self.problem, wall_clock
         )
@@ -211,6 +216,17 @@ class Driver:
 
     async def log_entries(self, first: int | None, count: int) -> list[LogEntry]:
         return await self.log_view.entries(first, count)
+
+    async def take_snapshot(self) -> SnapshotInfo:
+        """Of all that this node has applied now."""
+        return await self.history.take()
+
+    def snapshot_list(self) -> list[SnapshotInfo]:
+        return self.history.snapshots()
+
+    def state(self, at: int | None) -> AbstractAsyncContextManager[State]:
+        """The newest snapshot, or the state as it was behind entry `at`."""
+        return self.history.state(at)
 
     def log_follower(self, first: int | None, count: int) -> LogFollower:
         return LogFollower(self.log_view, first, count)

@@ -114,6 +114,20 @@ class SegmentInfo(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class SnapshotInfo(msgspec.Struct, frozen=True):
+    """A snapshot, with what a backup of it says (raftd.backup)."""
+
+    cluster_id: str
+    last_included_index: int
+    last_included_term: int
+    members: dict[str, str]
+    node: str
+    version: str
+    time_ms: int
+    size: int
+    sha256: str
+
+
 class LogInfo(msgspec.Struct, frozen=True):
     first_index: int
     last_index: int

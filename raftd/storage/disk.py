@@ -45,6 +45,7 @@ from raftd.storage.errors import (
 from raftd.storage.files import REAL_FILES, Files, RealFiles
 from raftd.storage.opening import LastApplied, Opened, no_snapshot, open_directory
 from raftd.storage.segment import MAX_SEGMENT, MIN_SEGMENT, SECTOR
+from raftd.storage.snapshots import SnapshotReader
 from raftd.storage.wal import SegmentDescription
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "PeerIdentity",
     "RealFiles",
     "SegmentDescription",
+    "SnapshotReader",
     "SnapshotRejected",
     "StorageError",
     "StorageFailed",
@@ -263,6 +265,26 @@ class Disk:
         self._check_usable()
         with storage_errors("read from", self._directory.snapshots):
             return self._snapshots.read(offset, size)
+
+    def open_snapshot(self) -> SnapshotReader | None:
+        """The newest snapshot, as long as it is needed; None: there is none."""
+        self._check_usable()
+        with storage_errors("read from", self._directory.snapshots):
+            return self._snapshots.open()
+
+    def tail_start(self, tail_bytes: int) -> int:
+        """The first index of the newest files of the log that have at least `tail_bytes`."""
+        start, size = self.last_index + 1, 0
+        for segment in reversed(self.segments()):
+            if size >= tail_bytes:
+                break
+            size += segment.used_bytes
+            start = start if segment.first_index is None else segment.first_index
+        return start
+
+    def scratch_path(self) -> Path:
+        """Where a state machine may have files for a while; whoever uses it removes it."""
+        return self._directory.path / "scratch"
 
     def compact(self, index: int) -> None:
         """Delete the segments that hold only entries up to `index` and up to the snapshot's end."""

@@ -32,6 +32,22 @@ _PIECE = 1 << 20
 _NAME = re.compile(r"([0-9]{16,})-([0-9]+)\.(snap|meta)")
 
 
+class SnapshotReader:
+    """An open snapshot. Its file may be removed meanwhile. Close it."""
+
+    def __init__(self, files: Files, path: Path, metadata: SnapshotMetadata) -> None:
+        self._files = files
+        self._handle = files.open(path)
+        self.metadata = metadata
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer only at the end. OSError."""
+        return self._files.read_all(self._handle, size, offset)
+
+    def close(self) -> None:
+        self._files.close(self._handle)
+
+
 class Snapshots:
     """Thread-safe. `newest` is None as long as there is no snapshot."""
 
@@ -112,6 +128,14 @@ class Snapshots:
                 self.newest = synced
             self._remove_others(temporary=False)
             return synced
+
+    def open(self) -> SnapshotReader | None:
+        """The newest snapshot, to be read even when a newer one takes its place; None: there is
+        none."""
+        with self._lock:
+            if self.newest is None:
+                return None
+            return SnapshotReader(self._files, self._path(self.newest, "snap"), self.newest)
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""

@@ -117,6 +117,10 @@ class Machine:
         self.last_applied = image.last_applied
         self.items = {key: (value, revision) for key, value, revision in image.items}
 
+    def scratch(self, directory: Path) -> Machine:
+        del directory
+        return Machine(self.files)
+
     def describe(self, body: bytes) -> str:
         return repr(decode_command(body))
 
