@@ -24,6 +24,7 @@ _COMMANDS = {
     "log": "raftctl.commands.log:log",
     "snapshot": "raftctl.commands.snapshot:snapshot",
     "state": "raftctl.commands.state:state",
+    "reseed": "raftctl.commands.reseed:reseed",
     "reload": "raftctl.commands.reload:reload",
     "version": "raftctl.commands.version:version",
 }

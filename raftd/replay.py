@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from raftd import record
+from raftd import record, state_hash
 from raftd.raft.log import Entry, EntryType
 from raftd.state_machine import Committed, StateMachine, decode_command
 
@@ -29,6 +29,23 @@ def committed(entry: Entry) -> Committed:
     return Committed(entry.index, entry.term, record.time_ms(entry), body)
 
 
+def apply_entries(machine: StateMachine, entries: Sequence[Entry]) -> list[bytes]:
+    """Apply the first of the entries, as many as go in one step, and return their results.
+
+    Diverged, features.NotSupported: nothing was done. Also raises what `StateMachine.apply` does.
+    """
+    count = state_hash.together(entries)
+    if count < len(entries):
+        entries = entries[:count]
+    context = state_hash.follow(state_hash.context_of(machine), entries)
+    batch = [committed(entry) for entry in entries]
+    if not context.level:
+        return machine.apply(batch)
+    return machine.apply(
+        batch, lambda results: state_hash.encode(state_hash.hashed(context, entries, results))
+    )
+
+
 def replay(
     machine: StateMachine,
     read: Read,
@@ -40,6 +57,5 @@ def replay(
     Raises what `read` and `apply` do.
     """
     while machine.last_applied < last:
-        entries = read(machine.last_applied + 1, last, BATCH_BYTES)
-        machine.apply([committed(entry) for entry in entries])
+        apply_entries(machine, read(machine.last_applied + 1, last, BATCH_BYTES))
         progress(machine.last_applied)

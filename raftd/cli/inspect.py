@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from raftd import record
+from raftd import record, state_hash
 from raftd.cli import offline
 from raftd.kv import describe
 from raftd.raft.log import Entry, EntryType
@@ -152,7 +152,7 @@ def entry_row(entry: Entry) -> list[str]:
     elif entry.configuration is not None:
         what = "members " + ", ".join(entry.configuration.members)
     elif entry.type is not EntryType.NO_OP:
-        what = f"{len(record.payload(entry))} bytes"
+        what = state_hash.describe(entry)
     kind = entry.type.name.lower().replace("_", "-")
     time = offline.moment(record.time_ms(entry)).partition(",")[0]
     return [str(entry.index), str(entry.term), time, kind, who, what]

@@ -11,13 +11,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import msgspec
 import trio
 
-from raftd import record
+from raftd import features, record
 from raftd.codec import (
+    FetchRequest,
     ForwardRequest,
     ReadIndexRequest,
     ReportRequest,
@@ -26,6 +27,7 @@ from raftd.codec import (
 )
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
+from raftd.driver.checks import Checks
 from raftd.driver.forwarding import Forwarding
 from raftd.driver.history import History, State
 from raftd.driver.log_view import LogFollower, LogView
@@ -33,6 +35,7 @@ from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
 from raftd.driver.reads import Reads
 from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport, SnapshotInfo
+from raftd.driver.reseeding import Reseeding
 from raftd.driver.saver import Saver
 from raftd.driver.snapshots import Snapshots
 from raftd.driver.status import Status
@@ -76,6 +79,10 @@ class DriverSettings(msgspec.Struct, frozen=True):
     entry_bytes: int = 1 << 20
     snapshot_log_bytes: int = 256 << 20
     log_tail_bytes: int = 0
+    check_interval: float = 10.0
+    """Seconds between two checks of the state."""
+    feature_level: int = features.SUPPORTED
+    """What this node says it supports."""
 
 
 class Driver:
@@ -177,8 +184,21 @@ class Driver:
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
         self.history = History(raft, disk, state_machine, self.applier, self.snapshots, offload)
+        self.checks = Checks(
+            raft, state_machine, self.peers, self.kick, settings.check_interval, self.report
+        )
+        self.reseeding = Reseeding(
+            raft, disk, self.applier, self.snapshots, self.history, self.peers, offload
+        )
         self.status_view = Status(
-            raft, disk, self.applier, self.peers, lambda: self.problem, wall_clock
+            raft,
+            disk,
+            self.applier,
+            self.peers,
+            state_machine,
+            settings.feature_level,
+            lambda: self.problem or self.applier.diverged,
+            wall_clock,
         )
 
     @property
@@ -190,13 +210,21 @@ class Driver:
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
+        if self.applier.diverged is not None:
+            return Promise.failed(self._refusal())
         self._asked.fire()
         return self.writes.propose(body, uid=uid, timeout=timeout)
 
     def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         """Ask the state machine; linearizable unless `stale`."""
+        if self.applier.diverged is not None:
+            return Promise.failed(self._refusal())
         self._asked.fire()
         return self.reads.read(query, stale=stale, timeout=timeout)
+
+    def _refusal(self) -> errors.Refused:
+        """The state here is not to be believed."""
+        return errors.Refused(f"ask another node: here, {self.applier.diverged}")
 
     async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
         """Hand leadership over; the new leader's name."""
@@ -220,6 +248,10 @@ class Driver:
     async def take_snapshot(self) -> SnapshotInfo:
         """Of all that this node has applied now."""
         return await self.history.take()
+
+    async def reseed(self) -> SnapshotInfo:
+        """Throw this node's state away and take over the leader's."""
+        return await self.reseeding.reseed()
 
     def snapshot_list(self) -> list[SnapshotInfo]:
         return self.history.snapshots()
@@ -248,7 +280,8 @@ class Driver:
         self.peers.update_addresses({**members, **self._addresses})
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
+            parts = (self.saver, self.applier, self.writes, self.reads, self.snapshots, self.checks)
+            for part in parts:
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
             await nursery.start(self._network.serve, self._handle)
@@ -337,7 +370,9 @@ class Driver:
         self._look()
 
     def _disk_changed(self) -> None:
-        self.raft.set_may_lead(trio.current_time(), self.problem is None)
+        self.raft.set_may_lead(
+            trio.current_time(), self.problem is None and self.applier.diverged is None
+        )
         self.kick()
 
     def _tell_changes(self) -> None:
@@ -435,11 +470,11 @@ class Driver:
                 return await self.reads.handle_read_index(message)
             case ReportRequest():
                 return ReportResponse(msgspec.msgpack.encode(self.report()))
+            case FetchRequest():
+                return await self.reseeding.handle_fetch(sender, message)
             case TransferRequest():
                 return await self.transfers.handle_transfer(message)
-            case _ if isinstance(message, Request):
-                return await self._answer_request(sender, message)
-        return None
+        return await self._answer_request(sender, message) if _is_request(message) else None
 
     async def _answer_request(self, sender: str, request: Request) -> Message | None:
         key = (sender, request.request_id)
@@ -459,6 +494,10 @@ class Driver:
 async def _fail(error: Exception) -> None:
     """End the node, from whichever task has found out that it must."""
     raise error
+
+
+def _is_request(message: AnyMessage) -> TypeGuard[Request]:
+    return isinstance(message, Request)
 
 
 def _is_large(request: Request) -> bool:

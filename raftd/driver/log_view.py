@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from raftd import record
+from raftd import record, state_hash
 from raftd.driver.applier import Applier
 from raftd.driver.errors import NoSuchEntry
 from raftd.driver.offload import Offload
@@ -22,6 +22,8 @@ _KINDS = {
     EntryType.NO_OP: "no-op",
     EntryType.COMMAND: "command",
     EntryType.CONFIGURATION: "configuration",
+    EntryType.FEATURES: "features",
+    EntryType.CHECK: "check",
 }
 
 
@@ -112,8 +114,10 @@ class LogView:
                 what = self._state_machine.describe(command.body)
         elif entry.configuration is not None:
             what = "members " + ", ".join(entry.configuration.members)
-        else:
+        elif entry.type is EntryType.NO_OP:
             what = "a new leader begins its term"
+        else:
+            what = state_hash.describe(entry)
         return LogEntry(
             entry.index,
             entry.term,

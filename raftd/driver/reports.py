@@ -37,6 +37,12 @@ class NodeReport(msgspec.Struct, frozen=True):
     """What is wrong on this node, in words: disk full, refused by its peers, ..."""
     peers: tuple[PeerReport, ...] = ()
     """Leaders only."""
+    supports: int = 0
+    """The feature level (raftd.features) that this node could use, and what the cluster uses:"""
+    feature_level: int = 0
+    check_index: int = 0
+    """The last check of the state that was applied, and the state's hash in front of it."""
+    check_hash: int = 0
 
 
 class MemberStatus(msgspec.Struct, frozen=True):

@@ -57,7 +57,8 @@ class Snapshots:
         self._offload = offload
         self._log_bytes = log_bytes
         self._tail_bytes = tail_bytes
-        self._taking = trio.Lock()
+        self.taking = trio.Lock()
+        """Whoever holds it is the only one who changes which snapshot is the newest."""
         self._kept_bytes = 0
         """What the last snapshot left of the log: its newest segments are never dropped."""
         self._writing = trio.Lock()
@@ -93,7 +94,9 @@ class Snapshots:
 
     async def take(self) -> None:
         """A snapshot of what is applied now, unless there is one. SnapshotFailed."""
-        async with self._taking:
+        async with self.taking:
+            if self._applier.diverged is not None:
+                raise SnapshotFailed("this node's state is not to be believed")
             if self._applier.applied_index > self._disk.snapshot.last_included_index:
                 await self._take()
 

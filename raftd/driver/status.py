@@ -16,6 +16,8 @@ from raftd.driver.reports import ClusterStatus, MemberStatus, NodeReport, PeerRe
 from raftd.raft import quorum
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role
+from raftd.state_hash import context_of
+from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk
 from raftd.transport.transport import Unreachable
 
@@ -31,6 +33,8 @@ class Status:
         disk: Disk,
         applier: Applier,
         peers: Peers,
+        state_machine: StateMachine,
+        supports: int,
         problem: Callable[[], str | None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -38,6 +42,8 @@ class Status:
         self._disk = disk
         self._applier = applier
         self._peers = peers
+        self._state_machine = state_machine
+        self._supports = supports
         self._problem = problem
         self._wall_clock = wall_clock
         self._started = trio.current_time()
@@ -57,6 +63,7 @@ class Status:
         server = self._raft.server
         now = trio.current_time()
         problem = self._problem()
+        context = context_of(self._state_machine)
         learner = not server.configuration.is_voter(server.name)
         role = "learner" if learner and server.role is Role.FOLLOWER else server.role.value
         return NodeReport(
@@ -84,6 +91,10 @@ class Status:
                 )
                 for name, progress in server.progress.items()
             ),
+            self._supports,
+            context.level,
+            context.check_index,
+            context.check_hash,
         )
 
     def _refused_by(self) -> str | None:

@@ -75,6 +75,7 @@ class KeyValueStore:
             database.remove(self._path)
         self._writer = database.open_writer(self._path)
         self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
         self._readers = Readers(self._path)
         self._closed = False
 
@@ -87,7 +88,15 @@ class KeyValueStore:
         """The term of the entry at `last_applied`; 0 for none."""
         return self._last_applied_term
 
-    def apply(self, batch: Sequence[Committed]) -> list[bytes]:
+    @property
+    def context(self) -> bytes:
+        return self._context
+
+    def apply(
+        self,
+        batch: Sequence[Committed],
+        context: Callable[[Sequence[bytes]], bytes] | None = None,
+    ) -> list[bytes]:
         """One result for each entry: a commands.Result, or b"" where there was nothing to do."""
         if not batch:
             return []
@@ -103,6 +112,10 @@ class KeyValueStore:
                 for entry in batch
             ]
             cursor.execute(_ADVANCE, (last.index, last.term))
+            kept = self._context if context is None else context(results)
+            if kept != self._context:
+                database.store_context(self._writer, kept)
+        self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
         return results
 
@@ -173,6 +186,7 @@ class KeyValueStore:
         finally:
             database.remove(self._incoming)
         self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
         logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
 
     def scratch(self, directory: Path) -> KeyValueStore:

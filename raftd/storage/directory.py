@@ -61,13 +61,18 @@ class Closed(msgspec.Struct, frozen=True):
 
 class NodeDocument(msgspec.Struct, frozen=True):
     """The file `node-id`. `initial` are the members the cluster began with; `lost` the first and
-    last entry that a repair has taken away though they may have been acknowledged."""
+    last entry that a repair has taken away though they may have been acknowledged.
+
+    `format` is the document's version: 2 once there may be something in the directory that the
+    first raftd does not know, so that it says so and touches nothing.
+    """
 
     identity: Identity
     initial: Configuration
     boot_id: str = ""
     closed: Closed | None = None
     lost: tuple[int, int] | None = None
+    format: int = 1
 
 
 class PeersDocument(msgspec.Struct, frozen=True):
@@ -141,7 +146,7 @@ class Directory:
 
     def store(self, new: NodeDocument) -> None:
         """Durable on return. DiskFull."""
-        document.write(self._files, self._node_id, "node-id", new)
+        document.write(self._files, self._node_id, "node-id", new, new.format)
 
     def load_peers(self) -> dict[str, PeerIdentity]:
         found = document.read(self._files, self._peers, "peers", PeersDocument)

@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from errno import EIO
 from pathlib import Path
 
+import msgspec
+
 from raftd.raft.configuration import Configuration
-from raftd.raft.log import Entry
+from raftd.raft.log import Entry, EntryType
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage.directory import (
     NODE_ID_BYTES,
@@ -67,6 +69,8 @@ __all__ = [
 ]
 
 CLUSTER_ID_BYTES = 16
+NEWER = 2
+"""The format of a directory that the first raftd does not know all of."""
 
 
 class Disk:
@@ -193,6 +197,10 @@ class Disk:
             if hard_state is not None:
                 self._hard_state.save(hard_state)
             if entries:
+                if self._document.format < NEWER and any(
+                    entry.type > EntryType.CONFIGURATION for entry in entries
+                ):
+                    self._raise_format()
                 assert entries[-1].term <= self._hard_state.value.current_term, "term not saved"
                 self._wal.append(entries)
 
@@ -310,14 +318,24 @@ class Disk:
                 self._hard_state.close()
                 self._directory.close()
 
+    def raise_format(self) -> None:
+        """Say durably that there is something here that the first raftd does not know. DiskFull,
+        StorageFailed."""
+        with self._writing, self._changing("write to", self._directory.path):
+            if self._document.format < NEWER:
+                self._raise_format()
+
+    def _raise_format(self) -> None:
+        document = msgspec.structs.replace(self._document, format=NEWER)
+        self._directory.store(document)
+        self._document = document
+
     def _say_closed(self) -> None:
         """Only once no broken frame is left: behind this word, a torn tail is damage."""
         self._wal.settle()
         closed = Closed(self._wal.last_index, self._hard_state.value)
         document = self._document
-        self._directory.store(
-            NodeDocument(document.identity, document.initial, document.boot_id, closed)
-        )
+        self._directory.store(msgspec.structs.replace(document, closed=closed))
 
     def _check_usable(self) -> None:
         if self._failed is not None:

@@ -179,4 +179,4 @@ def _recovered(
 def _next_life(files: Files, document: NodeDocument) -> NodeDocument:
     last = document.identity
     identity = Identity(last.name, last.node_id, last.cluster_id, last.incarnation + 1)
-    return NodeDocument(identity, document.initial, files.boot_id())
+    return NodeDocument(identity, document.initial, files.boot_id(), format=document.format)

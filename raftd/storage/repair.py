@@ -231,7 +231,9 @@ def carry_out(stopped: Stopped, plan: Plan, aside: Path) -> None:
         document = stopped.directory.load(None)
         assert document is not None
         if plan.lost is not None:
-            stopped.directory.store(msgspec.structs.replace(document, closed=None, lost=plan.lost))
+            stopped.directory.store(
+                msgspec.structs.replace(document, closed=None, lost=plan.lost, format=2)
+            )
         for step in plan.steps:
             if isinstance(step, SetAside) and files.size(step.path) is not None:
                 files.rename(step.path, aside / step.path.name)

@@ -184,6 +184,10 @@ class FakeDriver:
         await self._checkpoint()
         return SNAPSHOT
 
+    async def reseed(self) -> SnapshotInfo:
+        await self._checkpoint()
+        return SNAPSHOT
+
     def snapshot_list(self) -> list[SnapshotInfo]:
         if self.failure:
             raise self.failure

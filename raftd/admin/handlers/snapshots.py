@@ -21,6 +21,11 @@ class Snapshots:
             raise CallError(PERMISSION_DENIED)
         return {"snapshot": await self._driver.take_snapshot()}
 
+    async def reseed(self, call: Call) -> Reply:
+        if not call.privileged:
+            raise CallError(PERMISSION_DENIED)
+        return {"snapshot": await self._driver.reseed()}
+
     def list(self, _: Call) -> Reply:
         return {"snapshots": self._driver.snapshot_list()}
 
