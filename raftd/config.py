@@ -60,6 +60,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = ""
     election_timeout_ms: tuple[int, int] = (1000, 2000)
     heartbeat_interval_ms: int = 100
+    check_interval_ms: int = 10_000
     log: str = "info"
     socket: Path
     socket_group: str | None = None

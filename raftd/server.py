@@ -223,7 +223,11 @@ def _settings(config: Config) -> DriverSettings:
         tail_bytes=limits.log_memory_bytes,
     )
     return DriverSettings(
-        algorithm, limits.entry_bytes, limits.snapshot_log_bytes, limits.log_tail_bytes
+        algorithm,
+        limits.entry_bytes,
+        limits.snapshot_log_bytes,
+        limits.log_tail_bytes,
+        config.check_interval_ms / 1000,
     )
 
 

@@ -140,6 +140,7 @@ SETTINGS: dict[str, Check] = {
     "cluster": _label,
     "election_timeout_ms": _range,
     "heartbeat_interval_ms": _integer(1, 60_000),
+    "check_interval_ms": _integer(100, 86_400_000),
     "log": _log,
     "socket": socket_path,
     "socket_group": _group,

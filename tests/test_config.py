@@ -39,6 +39,7 @@ def test_members_are_all_that_must_be_said(file: Path) -> None:
         members={f"node{n}": f"tcp://127.0.0.1:700{n}" for n in (1, 2, 3)},
         election_timeout_ms=(1000, 2000),
         heartbeat_interval_ms=100,
+        check_interval_ms=10_000,
         log="info",
         socket=Path("/run/raftd/node1/raftd.sock"),
         socket_group=None,

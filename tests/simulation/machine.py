@@ -126,6 +126,10 @@ class Machine:
         self.context = image.context
         self.items = {key: (value, revision) for key, value, revision in image.items}
 
+    def is_quick(self, query: bytes) -> bool:
+        del query
+        return True
+
     def scratch(self, directory: Path) -> Machine:
         del directory
         return Machine(self.files)

@@ -53,7 +53,7 @@ def test_a_newer_version_is_no_damage() -> None:
     with pytest.raises(DirectoryMismatch, match="format version 3 is newer"):
         read(files_with(content))
     with pytest.raises(DirectoryDamaged):
-        read(files_with(content.replace(b" 2 ", b" 3 ")))
+        read(files_with(content.replace(b" 3 ", b" 4 ")))
 
 
 def test_another_kind_and_another_content() -> None:
