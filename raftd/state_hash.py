@@ -84,8 +84,9 @@ def describe(entry: Entry) -> str:
 def together(entries: Sequence[Entry]) -> int:
     """How many of the entries, from the first on, may be applied in one step: an entry of the
     cluster's own, no command, stands first in a step."""
+    command = EntryType.COMMAND  # looked at by itself: this is done for every entry
     for number, entry in enumerate(entries):
-        if number and entry.type > EntryType.CONFIGURATION:
+        if entry.type is not command and number and entry.type > EntryType.CONFIGURATION:
             return number
     return len(entries)
 
