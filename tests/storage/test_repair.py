@@ -165,6 +165,19 @@ def test_a_damaged_snapshot_stays_if_the_log_begins_behind_it(tmp_path: Path) ->
         plan_of(tmp_path)
 
 
+def test_a_damaged_snapshot_is_a_loss_if_the_log_ends_before_it(tmp_path: Path) -> None:
+    """pitfall 53: as a crash leaves it between a snapshot from the leader and the log's restart."""
+    make(tmp_path)
+    disk = open_disk(WithoutSync(), tmp_path)
+    file = disk.snapshot_path()
+    file.write_bytes(b"state" * 300)
+    disk.adopt_snapshot(file, metadata(LAST + 100, 3))
+    disk.close(clean=False)
+    assert plan_of(tmp_path).steps == ()
+    flip(next((tmp_path / "snapshots").glob("*.snap")), 11)
+    assert plan_of(tmp_path).lost == (LAST + 1, LAST + 100)
+
+
 @pytest.mark.parametrize("name", ["node-id", "peers"])
 def test_who_a_node_is_cannot_be_repaired(tmp_path: Path, name: str) -> None:
     make(tmp_path)
