@@ -28,6 +28,9 @@ class Member(TypedDict):
     uptime_ms: NotRequired[int | None]
     version: NotRequired[str | None]
     problem: NotRequired[str | None]
+    membership: str
+    drained: NotRequired[bool | None]
+    priority: NotRequired[int | None]
 
 
 class Status(TypedDict):
@@ -44,6 +47,27 @@ class Status(TypedDict):
     failures_tolerated: int
     must_not_stop: list[str]
     members: list[Member]
+    joint: bool
+    removed: bool
+
+
+class Quorum(TypedDict):
+    voters: list[str]
+    learners: list[str]
+    quorum: int
+    tolerates: int
+    answering: list[str]
+    may_fail: int
+
+
+class Change(TypedDict):
+    before: Quorum
+    after: Quorum
+    refused: NotRequired[str | None]
+    forcible: bool
+    warnings: list[str]
+    index: NotRequired[int | None]
+    configuration_file: NotRequired[str | None]
 
 
 class Entry(TypedDict):

@@ -65,9 +65,12 @@ def contact(member: Member, asked: str) -> Cell:
 
 def role(member: Member) -> Cell:
     name = member["role"]
-    if not member["voter"] and name != "learner":
-        name += " (learner)"
-    return Cell(name, {"leader": "strong", "unknown": "bad"}.get(name, ""))
+    membership = member.get("membership") or ("voter" if member["voter"] else "learner")
+    marks = [] if membership in {"voter", name} else [membership]
+    if member.get("drained"):
+        marks.append("drained")
+    look = {"leader": "strong", "unknown": "bad"}.get(name, "")
+    return Cell(f"{name} ({', '.join(marks)})" if marks else name, look)
 
 
 def _head(status: Status, width: int, paint: Paint, now_ms: int) -> list[str]:
@@ -76,6 +79,8 @@ def _head(status: Status, width: int, paint: Paint, now_ms: int) -> list[str]:
         writable = Cell("yes", "good")
     else:
         writable = Cell(f"NO: {status.get('reason') or 'the node does not say why'}", "bad")
+    if status.get("joint"):
+        quorum += "; the voters are just being changed"
     tolerated = status["failures_tolerated"]
     may_fail = f"{tolerated} more ({quorum})" if tolerated else f"none ({quorum})"
     stay = status["must_not_stop"]

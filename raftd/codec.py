@@ -23,6 +23,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from raftd import record
+from raftd.raft.changes import Change
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
 from raftd.raft.messages import (
@@ -152,10 +153,47 @@ class FetchResponse(msgspec.Struct, frozen=True, tag="fetch!"):
     reason: str = ""
 
 
+class MembersRequest(msgspec.Struct, frozen=True, tag="members?"):
+    """Change the members, or, with `dry_run`, say what that would mean."""
+
+    change: Change
+    dry_run: bool
+    force: bool
+    timeout_ms: Counter
+
+
+class MembersResponse(msgspec.Struct, frozen=True, tag="members!"):
+    """`report` is the msgpack of a driver.reports.ChangeReport; empty if there is none: then
+    `failure` names a class of driver.errors, and `reason` says why."""
+
+    report: bytes = b""
+    failure: Literal["", "no-quorum", "unknown", "busy", "refused"] = ""
+    reason: str = ""
+
+
+class DrainRequest(msgspec.Struct, frozen=True, tag="drain?"):
+    """Stay away from leadership, or, with `drained` False, do so no more."""
+
+    drained: bool
+    force: bool
+    timeout_ms: Counter
+
+
+class DrainResponse(msgspec.Struct, frozen=True, tag="drain!"):
+    """`reason` says why it was not done; empty if it was."""
+
+    reason: str = ""
+
+
 class RefusedResponse(msgspec.Struct, frozen=True, tag="refused!"):
-    """The recipient does not deal with this sender: another cluster, a wiped node, a stranger."""
+    """The recipient does not deal with this sender: another cluster, a wiped node, a stranger.
+
+    `removed_at`, if it is not 0: the sender was a member, and is none any more in the configuration
+    committed at that index.
+    """
 
     reason: str
+    removed_at: Counter = 0
 
 
 ClientMessage = (
@@ -169,6 +207,10 @@ ClientMessage = (
     | ReportResponse
     | FetchRequest
     | FetchResponse
+    | MembersRequest
+    | MembersResponse
+    | DrainRequest
+    | DrainResponse
     | RefusedResponse
 )
 

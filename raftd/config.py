@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from raftd import address, places, settings
+from raftd.join import Join
 from raftd.settings import Wrong, show
 
 MAX_FILE_BYTES = 64 << 10
@@ -58,6 +59,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     members: dict[str, str]
     """the initial members, name -> address; they count only when the data directory is made"""
     cluster: str = ""
+    join: Join | None = None
+    """how this node came into a cluster that was there before it"""
+    priority: int = 1
     election_timeout_ms: tuple[int, int] = (1000, 2000)
     heartbeat_interval_ms: int = 100
     check_interval_ms: int = 10_000
@@ -65,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path
     socket_group: str | None = None
     allow_plaintext: bool = False
+    state_trace: Path | None = None
     limits: Limits = Limits()
     source: Path
     """the file"""
@@ -78,7 +83,10 @@ def load(path: Path) -> Config:
 
 
 def cluster_id(config: Config) -> bytes:
-    """16 bytes that a cluster's messages and files carry: from its label and initial members."""
+    """16 bytes that a cluster's messages and files carry: those of the cluster that is joined, or
+    else made from its label and initial members."""
+    if config.join is not None:
+        return config.join.cluster_id
     members = sorted(f"{name}={url}" for name, url in config.members.items())
     return hashlib.sha256("\n".join([config.cluster, *members]).encode()).digest()[:16]
 
@@ -107,7 +115,7 @@ class _Reading:
         declared, limited = top.pop("members", None), top.pop("limits", {})
         top.setdefault("name", self._source.stem)
         values = self._checked("", top, settings.SETTINGS, _defaults(Config))
-        members = self._members(declared)
+        members = self._members(declared, joins=values.get("join") is not None)
         limits = self._limits(limited)
         self._check_times(values)
         if "name" in values:
@@ -201,7 +209,7 @@ class _Reading:
                 )
         return limits
 
-    def _members(self, table: object) -> dict[str, str]:
+    def _members(self, table: object, *, joins: bool) -> dict[str, str]:
         if not isinstance(table, dict) or not table:
             example = '[members] on one line and node1 = "tcp://192.0.2.1:7001" on the next'
             self._problem("members", f"no members are given; write {example}, for all nodes")
@@ -220,6 +228,8 @@ class _Reading:
             if twin is not None:
                 self._problem(f"members.{member}", f"{url} is also the address of {twin}; mend one")
             members[member] = url
+        if joins:
+            return members
         if len(members) % 2 == 0 and len(members) == len(table):
             self._warn(
                 "members",

@@ -2,7 +2,8 @@
 
 A spec is a level ("info"), levels of modules ("raft=debug,storage=warning"), or both
 ("warning,raft=debug"); what is not named logs at info. Lines go to stderr, one for each record:
-time, level, module, sentence. Under the journal they carry a priority instead (sd-daemon(3)).
+time, level, module, sentence. Under systemd they go to its journal with fields of their own
+(raftd.journal), or, where it takes none, to stderr with a priority in front (sd-daemon(3)).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import re
 import sys
 from collections.abc import Mapping
 
+from raftd.journal import CRITICAL, PRIORITIES, Journal
+
 MODULES = ("raft", "storage", "transport", "admin", "kv", "driver", "server")
 LEVELS = {
     "debug": logging.DEBUG,
@@ -22,7 +25,6 @@ LEVELS = {
     "error": logging.ERROR,
 }
 VARIABLE = "RAFTD_LOG"
-_PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -48,10 +50,11 @@ def parse(spec: str) -> dict[str, int]:
     return {"": general} | {module: levels.get(module, general) for module in MODULES}
 
 
-def configure(spec: str, environment: Mapping[str, str] = os.environ) -> None:
+def configure(spec: str, environment: Mapping[str, str] = os.environ, *, node: str = "") -> None:
     """Set all levels, and on the first call the form of the lines. Raises LogSpecError.
 
-    The variable RAFTD_LOG, when set and not empty, stands in for `spec`.
+    The variable RAFTD_LOG, when set and not empty, stands in for `spec`. `node` is the name of the
+    node, for the journal.
     """
     override = environment.get(VARIABLE, "")
     try:
@@ -60,7 +63,7 @@ def configure(spec: str, environment: Mapping[str, str] = os.environ) -> None:
         raise LogSpecError(f"{VARIABLE}: {error}") if override else error from None
     top = logging.getLogger("raftd")
     if not any(isinstance(handler, _Lines) for handler in top.handlers):
-        top.addHandler(_Lines(_goes_to_journal(environment)))
+        top.addHandler(_Lines(Journal(node) if _goes_to_journal(environment) else None))
         top.propagate = False
     top.setLevel(levels.pop(""))
     for module, level in levels.items():
@@ -95,13 +98,22 @@ def _goes_to_journal(environment: Mapping[str, str]) -> bool:
 
 
 class _Lines(logging.StreamHandler):  # type: ignore[type-arg]
-    """Writes to whatever sys.stderr is at the time; a line that cannot be written is dropped."""
+    """To the journal if there is one, else to whatever sys.stderr is at the time. A line that
+    cannot be written is dropped."""
 
-    def __init__(self, journal: bool) -> None:
+    def __init__(self, journal: Journal | None) -> None:
         super().__init__(sys.stderr)
-        self.setFormatter(_OneLine(journal))
+        self._journal = journal
+        self.setFormatter(_OneLine(journal is not None))
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._journal is not None and self._journal.send(record, _message(record)):
+            return
         self.stream = sys.stderr
         super().emit(record)
 
@@ -121,13 +133,23 @@ class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         module = record.name.removeprefix("raftd.")
         if self._journal:
-            head = f"<{_PRIORITY.get(record.levelno, 2)}>{module}: "
+            head = f"<{PRIORITIES.get(record.levelno, CRITICAL)}>{module}: "
         else:
             head = f"{self.formatTime(record)} {record.levelname.lower():7} {module}: "
-        lines = [record.getMessage()]
-        if record.exc_info:
-            lines += self.formatException(record.exc_info).splitlines()
-        return "\n".join(head + _UNPRINTABLE.sub(_escape, line) for line in lines)
+        return "\n".join(head + line for line in _sentences(record))
+
+
+def _message(record: logging.LogRecord) -> str:
+    """For the journal, which knows level and time, and where a record begins."""
+    return f"{record.name.removeprefix('raftd.')}: " + "\n".join(_sentences(record))
+
+
+def _sentences(record: logging.LogRecord) -> list[str]:
+    """What the record says, then the traceback if it has one; only printable characters."""
+    lines = [record.getMessage()]
+    if record.exc_info:
+        lines += logging.Formatter().formatException(record.exc_info).splitlines()
+    return [_UNPRINTABLE.sub(_escape, line) for line in lines]
 
 
 def _escape(match: re.Match[str]) -> str:

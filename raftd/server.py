@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
+from pathlib import Path
 
 import trio
 
 import raftd
 from raftd import config as configuration
-from raftd import logs
+from raftd import journal, logs
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
@@ -28,6 +30,7 @@ from raftd.driver.errors import Refused
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
+from raftd.state_trace.file import VARIABLE, CannotTrace, TraceFile
 from raftd.storage.disk import (
     DirectoryDamaged,
     DirectoryLocked,
@@ -36,12 +39,14 @@ from raftd.storage.disk import (
     DiskFull,
     StorageFailed,
 )
-from raftd.systemd import ServiceManager
+from raftd.systemd import ServiceManager, status_line
 from raftd.transport.transport import AddressInUse, CannotListen, Transport
 
 log = logging.getLogger("raftd.server")
 
 RECEIVERS_PER_PEER = 16
+USUAL_MEMBERS = 5
+"""Members may come at any time: there are receivers for so many in any case."""
 RESERVED_FILES = 1024
 """For everything but clients of the socket: peers, the log, the state machine."""
 GC_ALLOCATIONS = 20_000
@@ -72,8 +77,10 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     CannotListen: ExitStatus.CANNOT_LISTEN,
     SocketError: ExitStatus.CANNOT_LISTEN,
     SocketInUse: ExitStatus.CANNOT_LISTEN,
+    CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
 }
+_EVENTS = {ExitStatus.DAMAGED: "damage-found", ExitStatus.STORAGE_FAILED: "disk-failed"}
 
 
 def run(config: Config) -> int:
@@ -121,13 +128,13 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
         stores.append(KeyValueStore(config.data_dir / "state", fresh=not trusted))
         return stores[0].last_applied
 
-    members = dict(config.members)
     try:
         disk = Disk.open(
             config.data_dir,
             name=config.name,
             cluster_id=configuration.cluster_id(config),
-            initial=Configuration(tuple(sorted(members)), addresses=members),
+            initial=_initial(config),
+            membership_index=config.join.index if config.join is not None else 0,
             segment_bytes=config.limits.segment_bytes,
             tail_bytes=config.limits.log_memory_bytes,
             last_applied=last_applied,
@@ -145,6 +152,13 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
     return disk, store
 
 
+def _initial(config: Config) -> Configuration:
+    """The members the cluster began with; who joins it later learns of them all from the leader."""
+    if config.join is not None:
+        return Configuration(())
+    return Configuration(tuple(sorted(config.members)), addresses=config.members)
+
+
 def _close_disk(disk: Disk, *, clean: bool) -> None:
     try:
         disk.close(clean=clean)
@@ -157,8 +171,9 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
     transport = Transport(
         config.listen,
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
-        receivers=RECEIVERS_PER_PEER * max(2, len(config.members)),
+        receivers=RECEIVERS_PER_PEER * max(USUAL_MEMBERS, len(config.members)),
     )
+    trace = _state_trace(config)
     saving = Worker("raftd-save")
     driver = Driver(
         disk=disk,
@@ -168,6 +183,7 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         dice=random.SystemRandom(),
         addresses=config.members,
         offload_saves=saving.do,
+        state_trace=trace,
     )
     manager = ServiceManager()
     reload = _Reload(config, manager)
@@ -176,9 +192,16 @@ async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             await _live(config, driver, manager, reload, signals)
     finally:
+        manager.close()
         with trio.CancelScope(shield=True):
             await transport.aclose()
         saving.close()
+
+
+def _state_trace(config: Config) -> TraceFile | None:
+    """Raises CannotTrace."""
+    directory = os.environ.get(VARIABLE) or config.state_trace
+    return TraceFile(Path(directory), config.name) if directory else None
 
 
 async def _live(
@@ -192,8 +215,8 @@ async def _live(
     async with trio.open_nursery() as nursery:
         await nursery.start(driver.run)
         await nursery.start(_serve_socket, config, driver, reload)
-        nursery.start_soon(_tell_status, driver, manager)
-        nursery.start_soon(manager.feed_watchdog, lambda: not driver.saver.is_stalled)
+        nursery.start_soon(manager.tell_status, lambda: status_line(driver.report()))
+        nursery.start_soon(manager.feed_watchdog, lambda: driver.makes_progress)
         log.info(
             "%s runs raftd %s on %s, data in %s, socket %s",
             config.name,
@@ -201,12 +224,14 @@ async def _live(
             config.listen,
             config.data_dir,
             config.socket,
+            extra=journal.fields("node-started", index=driver.raft.server.log.last_index),
         )
         manager.ready()
         await _until_stopped(reload, signals)
-        manager.stopping()
-        log.info("%s stops", config.name)
-        await driver.hand_over(timeout=config.election_timeout_ms[1] / 1000)
+        patience = config.election_timeout_ms[1] / 1000
+        manager.stopping(patience)
+        log.info("%s stops", config.name, extra=journal.fields("node-stopped"))
+        await driver.hand_over(timeout=patience)
         nursery.cancel_scope.cancel()
 
 
@@ -228,6 +253,7 @@ def _settings(config: Config) -> DriverSettings:
         limits.snapshot_log_bytes,
         limits.log_tail_bytes,
         config.check_interval_ms / 1000,
+        priority=config.priority,
     )
 
 
@@ -278,8 +304,9 @@ async def _until_stopped(reload: _Reload, signals: AsyncIterator[int]) -> None:
 
 
 def _warn_of_other_members(config: Config, driver: Driver) -> None:
-    members = driver.raft.server.configuration.members
-    if set(members) != set(config.members):
+    index, configuration = driver.raft.server.configurations[0]
+    members = configuration.members
+    if index == 0 and members and set(members) != set(config.members):
         log.warning(
             "%s names other [members] (%s) than the cluster has (%s); the cluster's own count",
             config.source,
@@ -288,22 +315,12 @@ def _warn_of_other_members(config: Config, driver: Driver) -> None:
         )
 
 
-async def _tell_status(driver: Driver, manager: ServiceManager) -> None:
-    """The line that `systemctl status` shows."""
-    while True:
-        changed = driver.changed.next
-        report = driver.report()
-        leader = f", leader {report.leader}" if report.leader else ", no leader"
-        manager.status(f"{report.role} in term {report.term}{leader}")
-        await changed.wait()
-
-
 def _explain(error: Exception) -> int:
     """One line for what ended the daemon, and its exit status."""
     for cause in _leaves(error):
         for kind, status in _STATUSES.items():
             if isinstance(cause, kind):
-                log.critical("%s", cause)
+                log.critical("%s", cause, extra=journal.fields(_EVENTS.get(status, "")))
                 return status
     log.critical("unexpected failure", exc_info=error)
     return ExitStatus.FAILED

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from raftd import address, logs
+from raftd.join import Join
+from raftd.join import parse as parse_join
 
 MAX_SOCKET_PATH_BYTES = 107  # unix(7): sun_path has 108 bytes, one of them the end
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
@@ -73,11 +75,23 @@ def _label(value: object) -> str:
     return label
 
 
+def _join(value: object) -> Join | None:
+    text = _text(value)
+    try:
+        return parse_join(text) if text else None
+    except ValueError as error:
+        raise Wrong(f"{error}; take the file that it printed as it is") from None
+
+
 def _path(value: object) -> Path:
     path = _text(value)
     if not path.startswith("/"):
         raise Wrong(f"{show(path)} is not an absolute path; begin it with /")
     return Path(os.path.normpath(path))
+
+
+def _optional_path(value: object) -> Path | None:
+    return _path(value) if _text(value) else None
 
 
 def socket_path(value: object) -> Path:
@@ -138,6 +152,8 @@ SETTINGS: dict[str, Check] = {
     "listen": _url,
     "advertise": dialable_url,
     "cluster": _label,
+    "join": _join,
+    "priority": _integer(0, 100),
     "election_timeout_ms": _range,
     "heartbeat_interval_ms": _integer(1, 60_000),
     "check_interval_ms": _integer(100, 86_400_000),
@@ -145,6 +161,7 @@ SETTINGS: dict[str, Check] = {
     "socket": socket_path,
     "socket_group": _group,
     "allow_plaintext": _truth,
+    "state_trace": _optional_path,
 }
 LIMITS: dict[str, Check] = {
     "entry_bytes": _integer(1 * KiB, 32 * MiB),

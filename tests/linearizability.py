@@ -257,9 +257,12 @@ class _Search:
         for leaves, (_, slot) in blind.items():
             yield hidden | 1 << slot, leaves, used
         for slot, step in waiting:
-            if step.needs not in {BLIND, IMPOSSIBLE, value}:
+            if step.needs not in {BLIND, IMPOSSIBLE}:
                 for more in self._chains(step.needs, value, used, frozenset()):
                     starts_blind = self.unknown[more[0]].needs == BLIND
+                    hides = starts_blind and hidden != placed
+                    if step.needs == value and not hides:
+                        continue  # without the chain, above
                     after = (hidden if starts_blind else placed) | 1 << slot
                     yield after, step.leaves, used | sum(1 << index for index in more)
 

@@ -182,6 +182,18 @@ def test_illegal_history_is_rejected(name: str) -> None:
     assert not brute_force(ILLEGAL[name])
 
 
+def test_an_unknown_write_hides_another_and_brings_back_what_was_there() -> None:
+    """put a, delete, cas from nothing to b: although there was nothing at first, too."""
+    history = [
+        Operation(0, 0, 10, "put", "k", value="a"),
+        Operation(1, 1, 5, "delete", "k", outcome="unknown"),
+        Operation(2, 2, 9, "cas", "k", value="b"),
+        Operation(3, 20, 21, "get", "k", result="b"),
+    ]
+    assert check(history) is None
+    assert check([*history[:1], *history[2:]]) is not None
+
+
 def test_initial_values_count() -> None:
     assert check([op("0-1", "get", "a")], {"k": "a"}) is None
     assert check([op("0-1", "get", None)], {"k": "a"})

@@ -22,6 +22,8 @@ def restored() -> Iterator[None]:
     before = [(logger, logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
     yield
     for logger, level, handlers, propagate in before:
+        for handler in set(logger.handlers) - set(handlers):
+            handler.close()
         logger.setLevel(level)
         logger.handlers[:] = handlers
         logger.propagate = propagate

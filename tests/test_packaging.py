@@ -19,6 +19,9 @@ from typing import Any, Self
 
 import pytest
 
+import raftd
+from raftd.server import ExitStatus
+
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"
 PIN = re.compile(
@@ -170,12 +173,37 @@ def test_the_bootstrap_knows_the_locked_pip(bootstrap: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["help", "demo", "test", "check", "fix", "bench", "bench-growth", "lock", "clean"]
+    "target",
+    [
+        *("help", "demo", "test", "check", "fix", "bench", "bench-growth", "deb", "test-system"),
+        *("lock", "clean"),
+    ],
 )
 def test_make_has_the_target(target: str) -> None:
     make = shutil.which("make") or pytest.skip("there is no make")
     done = subprocess.run([make, "-n", target], cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_debian_package_has_the_version_of_the_programs() -> None:
+    first = (ROOT / "debian" / "changelog").read_text().partition("\n")[0]
+    assert first.startswith(f"raftd ({raftd.__version__}) ")
+
+
+def test_a_node_that_cannot_be_mended_by_a_restart_is_not_restarted() -> None:
+    unit = (ROOT / "debian" / "raftd@.service").read_text()
+    statuses = re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE)
+    hopeless = (ExitStatus.CONFIGURATION, ExitStatus.DAMAGED, ExitStatus.STORAGE_FAILED)
+    assert statuses == [" ".join(str(int(status)) for status in hopeless)]
+
+
+def test_a_running_daemon_imports_nothing_more() -> None:
+    """An upgrade replaces the modules of daemons that go on running: what they import later would
+    be of another version than what they have. Only the command line may, before it runs one."""
+    late = re.compile(r"^[ \t]+(?:import|from) (?:raftd|trio|pynng|msgspec)\b.*$", re.MULTILINE)
+    for file in (ROOT / "raftd").rglob("*.py"):
+        if "cli" not in file.relative_to(ROOT).parts:
+            assert late.findall(file.read_text()) == [], file
 
 
 def test_the_script_for_ci_is_one() -> None:

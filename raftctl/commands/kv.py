@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raftctl import encoding, table
+from raftctl.completion import complete_keys
 from raftctl.failure import Failure
 from raftctl.options import Group, exactly_one, pass_session
 from raftctl.session import Session
@@ -32,7 +33,7 @@ base64. JSON has "key" and "value" as text where the bytes are UTF-8; where they
 are not, or with --base64, it has "key_base64" and "value_base64" instead. A
 revision is the index of the log entry that made the change, for log show."""
 
-_key = click.argument("key")
+_key = click.argument("key", shell_complete=complete_keys)
 _value = click.argument("value", required=False)
 _file = click.option("--file", type=click.Path(), help="Read the value from this file.")
 _base64 = click.option("--base64", is_flag=True, help="Keys and values are base64, in and out.")
@@ -120,7 +121,7 @@ def delete(session: Session, key: str, base64: bool) -> None:
     raftctl kv range app/ -o json | jq -r .key
     """,
 )
-@click.argument("prefix", required=False, default="")
+@click.argument("prefix", required=False, default="", shell_complete=complete_keys)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N keys.")
 @click.option("--keys-only", is_flag=True, help="Show no values.")
 @_stale

@@ -6,12 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from raftctl import status_view
 from raftctl.commands.status import fetch
+from raftctl.completion import complete_members
 from raftctl.exit_codes import ExitCode
-from raftctl.failure import Failure
 from raftctl.options import Group, pass_session
 from raftctl.session import Session
 from raftctl.text import clean
@@ -20,7 +19,6 @@ from raftd.admin.protocol import NODE
 if TYPE_CHECKING:
     from raftctl.answers import Status
 
-_COMPLETION_TIMEOUT = 0.5
 _EXAMPLES = """
 raftctl leader
 raftctl leader transfer node2     to node2, e.g. before node1 is rebooted
@@ -59,20 +57,8 @@ def _show(session: Session) -> int:
     return ExitCode.NO_QUORUM if name is None else ExitCode.OK
 
 
-def _complete_members(
-    ctx: click.Context, _argument: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    session = ctx.ensure_object(Session)
-    session.timeout = _COMPLETION_TIMEOUT
-    try:
-        names = [member["name"] for member in fetch(session)["members"]]
-    except (Failure, LookupError, TypeError):
-        return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 @leader.command(examples=_EXAMPLES)
-@click.argument("name", required=False, shell_complete=_complete_members)
+@click.argument("name", required=False, shell_complete=complete_members)
 @pass_session
 def transfer(session: Session, name: str | None) -> None:
     """Hand leadership to another member.

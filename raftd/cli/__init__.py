@@ -7,14 +7,14 @@ import click
 from raftd import __version__
 from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
+from raftd.cli.init import init
 from raftd.cli.inspect import inspect
 from raftd.cli.recover import recover
 from raftd.cli.repair import repair
 from raftd.cli.restore import restore
 from raftd.cli.run import run
 
-_EPILOG = """\b
-Exit statuses:
+EXIT_STATUSES = """\
   0  stopped in order
   1  unexpected failure
   2  bad configuration or usage
@@ -22,12 +22,17 @@ Exit statuses:
   4  the data directory is damaged, or of another version, node or cluster
   5  a write or fsync failed
   6  an address or socket is in use, or cannot be listened on
-
+"""
+_EPILOG = f"""\b
+Exit statuses:
+{EXIT_STATUSES}
 \b
 Environment:
   RAFTD_LOG  log levels, before those of the configuration: debug, or
              info,raft=debug (modules: raft storage transport admin kv
              driver server)
+  RAFTD_STATE_TRACE  a directory for traces of the algorithm's steps, before
+             state_trace of the configuration
 """
 
 
@@ -39,6 +44,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(cluster)
+cli.add_command(init)
 cli.add_command(check_config)
 cli.add_command(inspect)
 cli.add_command(repair)

@@ -46,6 +46,11 @@ def _rows(config: Config) -> Iterator[tuple[str, object]]:
     yield "name", config.name
     if config.cluster:
         yield "cluster", config.cluster
+    if config.join:
+        yield (
+            "join",
+            f"cluster {config.join.cluster_id.hex()}, admitted by entry {config.join.index}",
+        )
     for name, address in config.members.items():
         yield "member", f"{name} at {address}{' (this node)' if name == config.name else ''}"
     yield "listen", config.listen
@@ -55,6 +60,7 @@ def _rows(config: Config) -> Iterator[tuple[str, object]]:
     yield "election_timeout_ms", "{} to {}".format(*config.election_timeout_ms)
     yield "heartbeat_interval_ms", config.heartbeat_interval_ms
     yield "check_interval_ms", config.check_interval_ms
+    yield "priority", config.priority
     yield "log", config.log
     for key, value in msgspec.structs.asdict(config.limits).items():
         yield f"limits.{key}", value

@@ -24,7 +24,7 @@ from raftd.cli.check_config import load_or_exit
 def run(file: Path | None) -> None:
     """Run one node in the foreground until SIGTERM or Ctrl-C; SIGHUP reads the log levels again."""
     config = load_or_exit(file or only_configuration())
-    logs.configure(config.log)
+    logs.configure(config.log, node=config.name)
     for warning in config.warnings:
         logging.getLogger("raftd.server").warning(warning)
     from raftd import server  # noqa: PLC0415 - a mistake in the file is told before all this loads

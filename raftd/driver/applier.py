@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from raftd import features
+from raftd import features, journal
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
 from raftd.driver.waiting import Promise, Signal
@@ -175,7 +175,7 @@ class Applier:
             while self._installing or self.diverged or self.applied_index >= self._target:
                 await self._wake.wait()
             async with self._busy:
-                if not self._installing:
+                if not self._installing and self.applied_index < self._target:
                     await self._apply_some()
 
     async def _apply_some(self) -> None:
@@ -232,7 +232,7 @@ class Applier:
     def _set_problem(self, problem: str | None) -> None:
         if problem != self.problem:
             if problem is not None:
-                log.warning("%s", problem)
+                log.warning("%s", problem, extra=journal.fields("disk-full"))
             self.problem = problem
             self._disk_changed()
 

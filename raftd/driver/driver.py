@@ -5,21 +5,24 @@ Way in: `Driver` and its calls. Below it nothing awaits, locks or calls back.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import msgspec
 import trio
 
-from raftd import features, record
+from raftd import features, journal, record
 from raftd.codec import (
+    DrainRequest,
     FetchRequest,
     ForwardRequest,
+    MembersRequest,
     ReadIndexRequest,
     ReportRequest,
     ReportResponse,
@@ -28,13 +31,23 @@ from raftd.codec import (
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
 from raftd.driver.checks import Checks
+from raftd.driver.contacts import Contacts
 from raftd.driver.forwarding import Forwarding
 from raftd.driver.history import History, State
+from raftd.driver.leadership import Leadership
 from raftd.driver.log_view import LogFollower, LogView
+from raftd.driver.members import Members
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
 from raftd.driver.reads import Reads
-from raftd.driver.reports import ClusterStatus, LogEntry, LogInfo, NodeReport, SnapshotInfo
+from raftd.driver.reports import (
+    ChangeReport,
+    ClusterStatus,
+    LogEntry,
+    LogInfo,
+    NodeReport,
+    SnapshotInfo,
+)
 from raftd.driver.reseeding import Reseeding
 from raftd.driver.saver import Saver
 from raftd.driver.snapshots import Snapshots
@@ -42,12 +55,15 @@ from raftd.driver.status import Status
 from raftd.driver.transfers import Transfers
 from raftd.driver.waiting import Promise, Signal
 from raftd.driver.writes import Writes
+from raftd.raft.changes import Change
 from raftd.raft.log import EntryType
 from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role, Settings
-from raftd.raft.update import EntriesWanted, Outgoing, SnapshotChunk, Update
+from raftd.raft.update import EntriesWanted, Note, Outgoing, SnapshotChunk, Update
 from raftd.state_machine import StateMachine
+from raftd.state_trace.events import Sink
+from raftd.state_trace.traced import TracedRaft
 from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
 from raftd.transport.transport import Unreachable
 
@@ -83,6 +99,8 @@ class DriverSettings(msgspec.Struct, frozen=True):
     """Seconds between two checks of the state."""
     feature_level: int = features.SUPPORTED
     """What this node says it supports."""
+    priority: int = 1
+    """as a leader, against the others; 0: never"""
 
 
 class Driver:
@@ -100,11 +118,12 @@ class Driver:
         offload: Offload = to_thread,
         offload_saves: Offload | None = None,
         wall_clock: Callable[[], float] = time.time,
+        state_trace: Sink | None = None,
     ) -> None:
-        """`addresses` of members count more than those in the log's configuration. `offload_saves`:
-        what blocks in `disk.save`, if it is to be somewhere else than all other work."""
+        """`addresses` of members count until the members are changed for the first time.
+        `offload_saves`: what blocks in `disk.save`, if that is to be elsewhere than the rest. What
+        the algorithm does is told to `state_trace`, if there is one."""
         self.name = disk.identity.name
-        self._addresses = dict(addresses or {})
         self._network = network
         self._settings = settings
         self._disk = disk
@@ -113,7 +132,10 @@ class Driver:
         def encode(index: int, term: int, entry_type: EntryType, payload: bytes) -> bytes:
             return record.encode(index, term, entry_type, payload, int(wall_clock() * 1000))
 
-        self.raft = raft = Raft(
+        make: Callable[..., Raft] = Raft
+        if state_trace is not None:
+            make = functools.partial(TracedRaft, sink=state_trace)
+        self.raft = raft = make(
             self.name,
             disk.recovered,
             settings.raft,
@@ -121,6 +143,8 @@ class Driver:
             encode,
             now=trio.current_time(),
             commit_index=state_machine.last_applied,
+            membership_index=disk.identity.membership_index,
+            told_removed=disk.standing.removed_at > 0,
         )
         self._wake = trio.Event()
         self._deadline = -math.inf
@@ -132,7 +156,9 @@ class Driver:
         self._asked = Signal()
         self.changed = Signal()
         """Fires when role, leader or term have changed, or a transfer began or ended."""
-        self.peers = Peers(network, disk, offload)
+        self.peers = Peers(network, disk, raft.server, offload, self._told_removed)
+        round_timeout = settings.raft.election_timeout[0]
+        self.contacts = Contacts(raft, self.peers, disk.initial, addresses or {}, round_timeout)
         self.applier = Applier(
             raft,
             disk,
@@ -168,7 +194,6 @@ class Driver:
             forward_bytes=settings.raft.max_append_bytes,
             queue_bytes=settings.raft.max_uncommitted_bytes,
         )
-        round_timeout = settings.raft.election_timeout[0]
         self.forwarding = Forwarding(raft, self.applier, self.kick, settings.entry_bytes)
         self.reads = Reads(
             raft,
@@ -182,6 +207,23 @@ class Driver:
             self.applier.may_work_in_place,
         )
         self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
+        self.leadership = Leadership(
+            raft,
+            disk,
+            self.peers,
+            self.transfers,
+            offload,
+            self._disk_changed,
+            settings.priority,
+        )
+        self.members = Members(
+            raft,
+            self.peers,
+            disk.identity.cluster_id,
+            self.kick,
+            self.changed,
+            lambda: self.log_view.changed,
+        )
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
         self.history = History(raft, disk, state_machine, self.applier, self.snapshots, offload)
         self.checks = Checks(
@@ -195,6 +237,7 @@ class Driver:
             disk,
             self.applier,
             self.peers,
+            self.leadership,
             state_machine,
             settings.feature_level,
             lambda: self.problem or self.applier.diverged,
@@ -206,12 +249,21 @@ class Driver:
         """What is wrong with this node's disk; None: nothing."""
         return self.saver.problem or self.applier.problem
 
+    @property
+    def makes_progress(self) -> bool:
+        """Whether saves end, and whether the algorithm was called when it asked to be."""
+        late = trio.current_time() - self._deadline
+        started = self._deadline != -math.inf
+        return not self.saver.is_stalled and not (started and late > self.saver.stall_limit)
+
     # ---- calls
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
         if self.applier.diverged is not None:
             return Promise.failed(self._refusal())
+        if (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.writes.propose(body, uid=uid, timeout=timeout)
 
@@ -219,6 +271,8 @@ class Driver:
         """Ask the state machine; linearizable unless `stale`."""
         if self.applier.diverged is not None:
             return Promise.failed(self._refusal())
+        if not stale and (refused := self._outsider()) is not None:
+            return Promise.failed(refused)
         self._asked.fire()
         return self.reads.read(query, stale=stale, timeout=timeout)
 
@@ -228,7 +282,29 @@ class Driver:
 
     async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
         """Hand leadership over; the new leader's name."""
-        return await self.transfers.transfer(target, timeout=timeout)
+        return await self.leadership.transfer(target, timeout=timeout)
+
+    async def change_members(
+        self, change: Change, *, dry_run: bool, force: bool, timeout: float
+    ) -> ChangeReport:
+        """Change the members; what that means, and whether it was done."""
+        if (refused := self._outsider()) is not None:
+            raise refused
+        return await self.members.change(change, dry_run=dry_run, force=force, timeout=timeout)
+
+    async def drain(self, name: str | None, *, drained: bool, force: bool, timeout: float) -> str:
+        """A member, by default this node, stays away from leadership, or does so no more."""
+        return await self.leadership.drain(name, drained=drained, force=force, timeout=timeout)
+
+    def shared_settings(self) -> dict[str, object]:
+        """Settings that are not the default, and should be the same on all nodes."""
+        own, usual = self._settings.raft, Settings()
+        found: dict[str, object] = {}
+        if own.election_timeout != usual.election_timeout:
+            found["election_timeout_ms"] = [round(end * 1000) for end in own.election_timeout]
+        if own.heartbeat_interval != usual.heartbeat_interval:
+            found["heartbeat_interval_ms"] = round(own.heartbeat_interval * 1000)
+        return found
 
     async def status(self, *, timeout: float) -> ClusterStatus:
         return await self.status_view.cluster(timeout=timeout)
@@ -268,16 +344,23 @@ class Driver:
         if self.raft.server.role is not Role.LEADER:
             return
         try:
-            await self.transfers.transfer(None, timeout=timeout)
+            await self.leadership.transfer(None, timeout=timeout)
         except errors.CallFailed as error:
             log.info("%s stops without handing leadership over: %s", self.name, error)
+
+    def _outsider(self) -> errors.Refused | None:
+        """Why nobody can be served here: this node is no member any more."""
+        server = self.raft.server
+        if server.role is Role.LEADER or not server.is_removed:
+            return None
+        return errors.Refused(f"{self.name} was removed from the cluster: ask another node")
 
     # ---- the loop
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Started once peers can be served."""
-        members = self.raft.server.configuration.addresses
-        self.peers.update_addresses({**members, **self._addresses})
+        self._disk_changed()
+        self.contacts.update()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             parts = (self.saver, self.applier, self.writes, self.reads, self.snapshots, self.checks)
@@ -285,8 +368,8 @@ class Driver:
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
             await nursery.start(self._network.serve, self._handle)
-            for peer in self.raft.server.peers:
-                nursery.start_soon(self._meet, peer)
+            nursery.start_soon(self.contacts.run)
+            nursery.start_soon(self.leadership.run)
             task_status.started()
             while True:
                 self._take_inbox()
@@ -310,16 +393,6 @@ class Driver:
             for part in parts:
                 part.expire(trio.current_time())
 
-    async def _meet(self, peer: str) -> None:
-        """Learn who a peer is while all is well: once it is known, it cannot come back with an
-        empty disk and be taken for the one that had promised its votes and entries."""
-        timeout = self._settings.raft.election_timeout[0]
-        while peer not in self._disk.known_peers:
-            try:
-                await self.peers.call(peer, ReportRequest(), timeout)
-            except (Unreachable, PeerRefused):
-                await trio.sleep(timeout)
-
     def kick(self) -> None:
         """The algorithm was told something: look at its update soon."""
         self._wake.set()
@@ -342,8 +415,7 @@ class Driver:
     def _step(self) -> None:
         """Do what the update says, in the order of its fields."""
         update = self.raft.take_update()
-        for note in update.notes:
-            log.log(_LEVELS[note.level], "%s", note.text)
+        self._tell(update.notes)
         for outgoing in update.messages:
             self._send(outgoing)
         if update.snapshot_to_install is not None:
@@ -361,7 +433,16 @@ class Driver:
         for chunk in update.snapshot_chunks:
             self._nursery.start_soon(self._write_chunk, chunk)
         self._deadline = update.deadline
+        self.contacts.update()
         self._tell_changes()
+
+    def _tell(self, notes: Sequence[Note]) -> None:
+        server = self.raft.server
+        for note in notes:
+            about = journal.fields(
+                note.event, term=server.current_term, index=server.commit_index, peer=note.peer
+            )
+            log.log(_LEVELS[note.level], "%s", note.text, extra=about)
 
     def _saved(self, update: Update) -> None:
         self.raft.persisted(trio.current_time(), update)
@@ -370,9 +451,14 @@ class Driver:
         self._look()
 
     def _disk_changed(self) -> None:
-        self.raft.set_may_lead(
-            trio.current_time(), self.problem is None and self.applier.diverged is None
-        )
+        """Whether this node may lead is another question now."""
+        sound = self.problem is None and self.applier.diverged is None
+        may_lead = sound and self.leadership.rank > 0
+        self.raft.set_may_lead(trio.current_time(), may_lead)
+        self.kick()
+
+    def _told_removed(self) -> None:
+        self.raft.removed(trio.current_time())
         self.kick()
 
     def _tell_changes(self) -> None:
@@ -440,7 +526,8 @@ class Driver:
                 self._disk.read, wanted.first_index, last, wanted.max_bytes
             )
         except DirectoryDamaged as error:
-            log.error("cannot read the log for %s: %s", wanted.peer, error)  # noqa: TRY400
+            about = journal.fields("damage-found", index=wanted.first_index, peer=wanted.peer)
+            log.error("cannot read the log for %s: %s", wanted.peer, error, extra=about)  # noqa: TRY400
             raise
         except LookupError:
             entries = []
@@ -463,18 +550,29 @@ class Driver:
             return None
 
     async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
+        if isinstance(message, Request):
+            return await self._answer_request(sender, message)
+        return await self._answer_client(message)
+
+    async def _answer_client(self, message: AnyMessage) -> AnyMessage | None:
+        """What another node asks for its own clients."""
+        answer: AnyMessage | None = None
         match message:
             case ForwardRequest():
-                return await self.forwarding.handle(message)
+                answer = await self.forwarding.handle(message)
             case ReadIndexRequest():
-                return await self.reads.handle_read_index(message)
+                answer = await self.reads.handle_read_index(message)
             case ReportRequest():
-                return ReportResponse(msgspec.msgpack.encode(self.report()))
+                answer = ReportResponse(msgspec.msgpack.encode(self.report()))
             case FetchRequest():
-                return await self.reseeding.handle_fetch(sender, message)
+                answer = await self.reseeding.handle_fetch(message)
             case TransferRequest():
-                return await self.transfers.handle_transfer(message)
-        return await self._answer_request(sender, message) if _is_request(message) else None
+                answer = await self.leadership.handle_transfer(message)
+            case MembersRequest():
+                answer = await self.members.handle(message)
+            case DrainRequest():
+                answer = await self.leadership.handle(message)
+        return answer
 
     async def _answer_request(self, sender: str, request: Request) -> Message | None:
         key = (sender, request.request_id)
@@ -494,10 +592,6 @@ class Driver:
 async def _fail(error: Exception) -> None:
     """End the node, from whichever task has found out that it must."""
     raise error
-
-
-def _is_request(message: AnyMessage) -> TypeGuard[Request]:
-    return isinstance(message, Request)
 
 
 def _is_large(request: Request) -> bool:

@@ -12,6 +12,7 @@ from raftd.driver.offload import Offload
 from raftd.driver.reports import LogEntry, LogInfo, SegmentInfo
 from raftd.driver.waiting import Signal
 from raftd.raft.log import Entry, EntryType
+from raftd.raft.membership import describe
 from raftd.raft.raft import Raft
 from raftd.state_machine import Command, StateMachine, decode_command
 from raftd.storage.disk import Disk
@@ -113,7 +114,7 @@ class LogView:
                 uid, node = command.uid, command.node
                 what = self._state_machine.describe(command.body)
         elif entry.configuration is not None:
-            what = "members " + ", ".join(entry.configuration.members)
+            what = f"voters {describe(entry.configuration)}"
         elif entry.type is EntryType.NO_OP:
             what = "a new leader begins its term"
         else:

@@ -4,6 +4,10 @@ Every message says which cluster it belongs to and from which life of which data
 A member is known by the id of its data directory from the first message on, durably: if it comes
 back with another id, its disk was wiped, it may have forgotten votes and entries, and it is
 refused. So is an earlier life of the same directory: that is an old message, or an old copy.
+
+An id begins with the index of the entry that admitted the member. Who was admitted later than this
+node has heard of is answered: a new member needs the votes of those who lag behind. Who was removed
+by an entry that is committed here is told so, unless this node follows it at the moment.
 """
 
 from __future__ import annotations
@@ -12,19 +16,22 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+import msgspec
 import trio
 
-from raftd import codec
+from raftd import codec, journal
 from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
 from raftd.driver.offload import Offload
-from raftd.raft.messages import Message
-from raftd.storage.disk import DiskFull, Identity, PeerIdentity
+from raftd.raft.messages import Message, Response
+from raftd.storage.disk import DiskFull, Identity, PeerIdentity, Standing, membership_index
 from raftd.transport.transport import Unreachable
 
 AnyMessage = Message | ClientMessage
 Handler = Callable[[str, AnyMessage], Awaitable[AnyMessage | None]]
 
 log = logging.getLogger("raftd.transport")
+
+_WAYS_BACK = "Bring the old directory back, or remove the member and add it again (raftctl members)"
 
 
 class Carrier(Protocol):
@@ -33,6 +40,19 @@ class Carrier(Protocol):
     async def call(self, peer: str, request: bytes, timeout: float) -> bytes: ...
 
     def set_peer(self, name: str, address: str) -> None: ...
+
+    def remove_peer(self, name: str) -> None: ...
+
+
+class Roster(Protocol):
+    """What `raftd.raft.server.Server` offers: who is a member."""
+
+    leader: str | None
+    commit_index: int
+
+    def has_removed(self, name: str, membership_index: int) -> bool: ...
+
+    def counts(self, name: str, membership_index: int) -> bool: ...
 
 
 class PeerStore(Protocol):
@@ -45,6 +65,11 @@ class PeerStore(Protocol):
     def known_peers(self) -> Mapping[str, PeerIdentity]: ...
 
     def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
+
+    @property
+    def standing(self) -> Standing: ...
+
+    def note_standing(self, standing: Standing) -> None: ...
 
 
 class PeerRefused(Exception):
@@ -59,13 +84,35 @@ class Disowned(Stranger):
     """The sender knows this node by another id."""
 
 
+class Replaced(Disowned):
+    """The sender knows another member of this node's name, admitted later, at index `since`."""
+
+    def __init__(self, reason: str, since: int) -> None:
+        super().__init__(reason)
+        self.since = since
+
+
+class Removed(Stranger):
+    """The sender was a member once."""
+
+
 class Peers:
     """Wraps messages into envelopes and checks those that come."""
 
-    def __init__(self, carrier: Carrier, store: PeerStore, offload: Offload) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        store: PeerStore,
+        roster: Roster,
+        offload: Offload,
+        told_removed: Callable[[], None],
+    ) -> None:
+        """`told_removed` is called when a member says that this node is none any more."""
         self._carrier = carrier
         self._store = store
+        self._roster = roster
         self._offload = offload
+        self._told_removed = told_removed
         self._remembering = trio.Lock()
         self._said: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -77,10 +124,20 @@ class Peers:
         self.strangers = 0
         """Messages refused since the start."""
 
-    def update_addresses(self, addresses: dict[str, str]) -> None:
-        for name, address in addresses.items():
-            if name != self._store.identity.name:
-                self._carrier.set_peer(name, address)
+    def set_address(self, name: str, address: str) -> None:
+        self._carrier.set_peer(name, address)
+
+    def forget(self, name: str) -> None:
+        """It is no member any more, or another one of the same name."""
+        self._carrier.remove_peer(name)
+        for of in (self.refused, self.refused_by):
+            of.pop(name, None)
+        self.heard.pop(name, None)
+
+    def has_met(self, name: str) -> bool:
+        """Is the member that has this name now known by its id?"""
+        known = self._store.known_peers.get(name)
+        return known is not None and self._roster.counts(name, known.membership_index)
 
     async def call(self, peer: str, message: AnyMessage, timeout: float) -> AnyMessage:
         """The peer's answer. Raises Unreachable, PeerRefused; waits at most `timeout` seconds."""
@@ -90,7 +147,7 @@ class Peers:
             envelope = codec.decode(data)
             await self._admit(envelope, peer)
         except Disowned as error:
-            self._refused_by(peer, str(error))
+            await self._disowned(peer, error)
             raise PeerRefused(str(error)) from error
         except (DecodeError, Stranger) as error:
             self._refuse(peer, str(error))
@@ -99,6 +156,7 @@ class Peers:
             raise Unreachable(f"the disk is too full to note who {peer} is") from error
         if isinstance(envelope.message, RefusedResponse):
             self._refused_by(peer, envelope.message.reason)
+            await self._note_removal(envelope.message.removed_at)
             raise PeerRefused(envelope.message.reason)
         self.refused_by.pop(peer, None)
         return envelope.message
@@ -114,10 +172,12 @@ class Peers:
             await self._admit(envelope, envelope.sender)
         except Stranger as error:
             if isinstance(error, Disowned):
-                self._refused_by(envelope.sender, str(error))
+                await self._disowned(envelope.sender, error)
             else:
                 self._refuse(envelope.sender, str(error))
-            return codec.encode(self._envelope(envelope.sender, RefusedResponse(str(error))))
+            removed_at = self._roster.commit_index if isinstance(error, Removed) else 0
+            refusal = RefusedResponse(str(error), removed_at)
+            return codec.encode(self._envelope(envelope.sender, refusal))
         except DiskFull as error:
             log.warning("cannot note who %s is: %s", envelope.sender, error)
             return None
@@ -127,6 +187,8 @@ class Peers:
     def _envelope(self, recipient: str, message: AnyMessage) -> Envelope:
         identity = self._store.identity
         known = self._store.known_peers.get(recipient)
+        if known is not None and not self._roster.counts(recipient, known.membership_index):
+            known = None  # another member has the name now
         return Envelope(
             identity.cluster_id,
             identity.name,
@@ -152,20 +214,16 @@ class Peers:
         if sender == own.name:
             raise Stranger(f"another node calls itself {sender}, too")
         if envelope.recipient_id not in {b"", own.node_id}:
-            raise Disowned(
-                f"{sender} knows {own.name} by another node id: the data directory of {own.name}"
-                " was wiped or replaced, so it may have forgotten votes and entries. Bring the old"
-                " directory back"
-            )
+            self._check_disowned(sender, membership_index(envelope.recipient_id))
+        self._check_membership(envelope)
         known = self._store.known_peers.get(sender)
-        if known is None or envelope.incarnation > known.incarnation:
+        if known is None or _is_newer(envelope, known):
             await self._remember(envelope)
             known = self._store.known_peers[sender]
         if envelope.node_id != known.node_id:
             raise Stranger(
                 f"{sender} came back with another node id: its data directory was wiped or"
-                " replaced, so it may have forgotten votes and entries. Bring its old directory"
-                " back"
+                f" replaced, so it may have forgotten votes and entries. {_WAYS_BACK}"
             )
         if envelope.incarnation < known.incarnation:
             raise Stranger(
@@ -176,13 +234,59 @@ class Peers:
         if self.refused.pop(sender, None) is not None:
             log.info("%s is welcome again", sender)
 
+    def _check_disowned(self, sender: str, known_since: int) -> None:
+        """The sender knows this node by another id, of a member admitted at that index. If it is an
+        older one, the sender has not heard of this node yet: it learns from the answer."""
+        own = self._store.identity
+        if known_since == own.membership_index:
+            raise Disowned(
+                f"{sender} knows {own.name} by another node id: the data directory of {own.name}"
+                f" was wiped or replaced, so it may have forgotten votes and entries. {_WAYS_BACK}"
+            )
+        if known_since > own.membership_index:
+            raise Replaced(
+                f"{sender} knows another {own.name}, which became a member with entry"
+                f" {known_since}: this one is none any more",
+                known_since,
+            )
+
+    def _check_membership(self, envelope: Envelope) -> None:
+        """Raises Stranger, Removed."""
+        sender, since = envelope.sender, membership_index(envelope.node_id)
+        if isinstance(envelope.message, Response):
+            if not self._roster.counts(sender, since):
+                raise Stranger(
+                    f"the {sender} that answers became a member with entry {since}; that is not"
+                    f" the one this node knows as a member"
+                )
+        elif self._roster.has_removed(sender, since) and self._roster.leader != sender:
+            raise Removed(f"{sender} is no member of this cluster any more; it was removed")
+
+    async def _disowned(self, peer: str, error: Disowned) -> None:
+        self._refused_by(peer, str(error))
+        if isinstance(error, Replaced):
+            await self._note_removal(error.since)
+
+    async def _note_removal(self, removed_at: int) -> None:
+        """Durably: a restart remembers."""
+        if removed_at == 0 or removed_at < self._store.identity.membership_index:
+            return
+        standing = self._store.standing
+        if standing.removed_at == 0:
+            try:
+                await self._offload(
+                    self._store.note_standing,
+                    msgspec.structs.replace(standing, removed_at=removed_at),
+                )
+            except DiskFull as error:
+                log.warning("cannot note that this node was removed: %s", error)
+        self._told_removed()
+
     async def _remember(self, envelope: Envelope) -> None:
         """Durably, before anything of this message is believed."""
         async with self._remembering:
             known = self._store.known_peers.get(envelope.sender)
-            if known is not None and (
-                known.node_id != envelope.node_id or known.incarnation >= envelope.incarnation
-            ):
+            if known is not None and not _is_newer(envelope, known):
                 return
             await self._offload(
                 self._store.remember_peer,
@@ -194,7 +298,8 @@ class Peers:
     def _refused_by(self, peer: str, reason: str) -> None:
         if self.refused_by.get(peer) != reason:
             self.refused_by[peer] = reason
-            log.warning("%s refuses this node: %s", peer, reason)
+            about = journal.fields("peer-refused", peer=peer)
+            log.warning("%s refuses this node: %s", peer, reason, extra=about)
 
     def _refuse(self, sender: str | None, reason: str) -> None:
         self.strangers += 1
@@ -202,4 +307,13 @@ class Peers:
             self.refused[sender] = reason
         if reason not in self._said and len(self._said) < 1000:
             self._said.add(reason)
-            log.warning("refused a message: %s", reason)
+            about = journal.fields("peer-refused", peer=sender or "")
+            log.warning("refused a message: %s", reason, extra=about)
+
+
+def _is_newer(envelope: Envelope, known: PeerIdentity) -> bool:
+    """A later life of the same directory, or a member that was admitted later under that name."""
+    since = membership_index(envelope.node_id)
+    if envelope.node_id == known.node_id:
+        return envelope.incarnation > known.incarnation
+    return since > known.membership_index

@@ -43,6 +43,8 @@ class NodeReport(msgspec.Struct, frozen=True):
     check_index: int = 0
     """The last check of the state that was applied, and the state's hash in front of it."""
     check_hash: int = 0
+    drained: bool = False
+    priority: int = 1
 
 
 class MemberStatus(msgspec.Struct, frozen=True):
@@ -52,7 +54,8 @@ class MemberStatus(msgspec.Struct, frozen=True):
     address: str
     voter: bool
     role: str
-    """leader, follower, candidate, pre-candidate, learner, or unknown when it does not answer"""
+    """leader, follower, candidate, pre-candidate, learner, removed, or unknown when it does not
+    answer"""
     reachable: bool
     last_contact_ms: int | None = None
     match_index: int | None = None
@@ -68,6 +71,11 @@ class MemberStatus(msgspec.Struct, frozen=True):
     uptime_ms: int | None = None
     version: str | None = None
     problem: str | None = None
+    membership: str = "voter"
+    """voter; learner; joining: a learner that becomes a voter when it has caught up; leaving: a
+    voter of the older half of a joint configuration alone"""
+    drained: bool | None = None
+    priority: int | None = None
 
 
 class ClusterStatus(msgspec.Struct, frozen=True):
@@ -90,6 +98,41 @@ class ClusterStatus(msgspec.Struct, frozen=True):
     must_not_stop: tuple[str, ...]
     """members whose stop would take the quorum away"""
     members: tuple[MemberStatus, ...]
+    joint: bool = False
+    """the voters are just being changed: two majorities are needed"""
+    removed: bool = False
+    """the asked node is no member any more"""
+
+
+class QuorumReport(msgspec.Struct, frozen=True):
+    """One side of a change of the members."""
+
+    voters: tuple[str, ...]
+    learners: tuple[str, ...]
+    quorum: int
+    tolerates: int
+    """failures that are survived when all voters are well"""
+    answering: tuple[str, ...]
+    """voters that answer now, or, of a change, that would"""
+    may_fail: int
+    """how many of those may fail"""
+
+
+class ChangeReport(msgspec.Struct, frozen=True):
+    """What a change of the members means, or has meant."""
+
+    before: QuorumReport
+    after: QuorumReport
+    refused: str | None = None
+    """why it was not done; with `forcible` an operator may insist"""
+    forcible: bool = False
+    warnings: tuple[str, ...] = ()
+    index: int | None = None
+    """of the entry that began it; None: nothing was done"""
+    join: str = ""
+    """what the new host's configuration file has to say, if there is a new host"""
+    addresses: dict[str, str] = {}
+    """of the members now"""
 
 
 class LogEntry(msgspec.Struct, frozen=True):

@@ -130,7 +130,7 @@ class Reseeding:
         if self._raft.server.commit_index < index:
             raise Refused(f"this node has not heard in time that entry {index} is committed")
 
-    async def handle_fetch(self, sender: str, request: FetchRequest) -> FetchResponse:
+    async def handle_fetch(self, request: FetchRequest) -> FetchResponse:
         """A member asks for a piece of our state."""
         if not request.checksum:
             if self._raft.server.role is not Role.LEADER:
@@ -142,7 +142,7 @@ class Reseeding:
             if self._reader is not None:
                 self._reader.close()
             self._reader = self._disk.open_snapshot()
-            log.info("gives %s its state, which was asked for", sender)
+            log.info("gives a member its state, which was asked for")
         reader = self._reader
         if reader is None or request.checksum not in {"", reader.metadata.checksum}:
             return FetchResponse(None, reason="another node is being given a state; try again")

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from raftd import journal
 from raftd.driver.offload import Offload
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState, SnapshotMetadata
@@ -46,7 +47,7 @@ class Saver:
         self._saved = saved
         self._install = install
         self._disk_changed = disk_changed
-        self._stall_limit = stall_limit
+        self.stall_limit = stall_limit
         self._pending: list[Update] = []
         self._wake = trio.Event()
         self._started: float | None = None
@@ -69,7 +70,7 @@ class Saver:
     def is_stalled(self) -> bool:
         """A write has been under way for longer than a write should be."""
         started = self._started
-        return started is not None and trio.current_time() - started > self._stall_limit
+        return started is not None and trio.current_time() - started > self.stall_limit
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -120,7 +121,7 @@ class Saver:
             try:
                 await write(*args)
             except DiskFull as error:
-                self._set_problem(f"disk full: {error}")
+                self._set_problem(f"disk full: {error}", "disk-full")
                 await trio.sleep(RETRY_INTERVAL)
             else:
                 self._set_problem(None)
@@ -140,17 +141,17 @@ class Saver:
     async def _watch(self) -> None:
         """Notice a save that does not end."""
         while True:
-            await trio.sleep(self._stall_limit / 4)
+            await trio.sleep(self.stall_limit / 4)
             if self.problem is None and self.is_stalled:
-                self._set_problem("disk stalled: a write does not end")
+                self._set_problem("disk stalled: a write does not end", "disk-slow")
 
-    def _set_problem(self, problem: str | None) -> None:
+    def _set_problem(self, problem: str | None, event: str = "disk-recovered") -> None:
         if problem == self.problem:
             return
         if problem is not None:
-            log.warning("%s", problem)
+            log.warning("%s", problem, extra=journal.fields(event))
         else:
-            log.info("the disk takes writes again")
+            log.info("the disk takes writes again", extra=journal.fields(event))
         self.problem = problem
         self._disk_changed()
 

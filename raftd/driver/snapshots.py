@@ -109,12 +109,17 @@ class Snapshots:
             raise SnapshotFailed(str(error)) from error
         server = self._raft.server
         term = server.log.term(index)
-        if term is None or index <= server.snapshot.last_included_index:
-            await self._offload(_remove, path)
-            return
         configuration = next(
             members for at, members in reversed(server.configurations) if at <= index
         )
+        # A new member that has not come to its own admission knows no members: it can wait.
+        if (
+            term is None
+            or index <= server.snapshot.last_included_index
+            or not configuration.members
+        ):
+            await self._offload(_remove, path)
+            return
         metadata = SnapshotMetadata(index, term, configuration)
         try:
             metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)

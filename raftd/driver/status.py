@@ -11,9 +11,11 @@ import trio
 import raftd
 from raftd.codec import ReportRequest, ReportResponse
 from raftd.driver.applier import Applier
+from raftd.driver.leadership import Leadership
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.reports import ClusterStatus, MemberStatus, NodeReport, PeerReport
 from raftd.raft import quorum
+from raftd.raft.configuration import Configuration
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role
 from raftd.state_hash import context_of
@@ -33,6 +35,7 @@ class Status:
         disk: Disk,
         applier: Applier,
         peers: Peers,
+        leadership: Leadership,
         state_machine: StateMachine,
         supports: int,
         problem: Callable[[], str | None],
@@ -42,6 +45,7 @@ class Status:
         self._disk = disk
         self._applier = applier
         self._peers = peers
+        self._leadership = leadership
         self._state_machine = state_machine
         self._supports = supports
         self._problem = problem
@@ -66,6 +70,8 @@ class Status:
         context = context_of(self._state_machine)
         learner = not server.configuration.is_voter(server.name)
         role = "learner" if learner and server.role is Role.FOLLOWER else server.role.value
+        if server.is_removed and server.role is not Role.LEADER:
+            role = "removed"
         return NodeReport(
             server.name,
             raftd.__version__,
@@ -81,7 +87,7 @@ class Status:
             self._disk.size_bytes,
             int((now - self._started) * 1000),
             self._raft.has_quorum(now) and problem is None,
-            problem or self._refused_by(),
+            problem or self._removed() or self._refused_by(),
             tuple(
                 PeerReport(
                     name,
@@ -95,7 +101,17 @@ class Status:
             context.level,
             context.check_index,
             context.check_hash,
+            self._leadership.drained,
+            self._leadership.priority,
         )
+
+    def _removed(self) -> str | None:
+        server = self._raft.server
+        if server.is_removed:
+            return "was removed from the cluster: stop it, and delete its data directory"
+        if not server.configuration.members:
+            return "has not heard from the cluster yet: it waits for the leader to find it"
+        return None
 
     def _refused_by(self) -> str | None:
         for peer, reason in self._peers.refused_by.items():
@@ -154,10 +170,14 @@ class Status:
                 if writable and spare <= 0 and each.voter and each.name in healthy
             ),
             members=members,
+            joint=configuration.is_joint,
+            removed=server.is_removed,
         )
 
     def _why_not(self, leader: NodeReport | None, own: NodeReport, healthy: set[str]) -> str:
         configuration = self._raft.server.configuration
+        if (alone := self._removed()) is not None:
+            return f"{own.name} {alone}"
         voters = len(configuration.voters)
         answering = len(healthy & set(configuration.voters))
         if answering < quorum.size(configuration.voters):
@@ -190,6 +210,7 @@ class Status:
             server.configuration.is_voter(name),
             "unknown",
             reachable=report is not None and refused is None,
+            membership=_membership(server.configuration, name),
             last_contact_ms=own_contact_ms if progress is None else progress.last_contact_ms,
             match_index=progress.match_index if progress and refused is None else None,
             problem=refused,
@@ -209,6 +230,8 @@ class Status:
                 uptime_ms=report.uptime_ms,
                 version=report.version,
                 problem=report.problem,
+                drained=report.drained,
+                priority=report.priority,
             )
         if leader is not None and member.match_index is not None:
             behind = max(0, leader.last_index - member.match_index)
@@ -220,6 +243,14 @@ def _leader(reports: dict[str, NodeReport]) -> NodeReport | None:
     """The leader of the newest term among those who answered."""
     leaders = [report for report in reports.values() if report.role == Role.LEADER.value]
     return max(leaders, key=lambda report: report.term, default=None)
+
+
+def _membership(members: Configuration, name: str) -> str:
+    if name in members.voters:
+        return "voter"
+    if name in members.outgoing_voters:
+        return "leaving"
+    return "joining" if name in members.promotions else "learner"
 
 
 def _spare(voters: tuple[str, ...], healthy: set[str]) -> int:

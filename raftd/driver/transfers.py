@@ -50,6 +50,15 @@ class Transfers:
         except Refused as error:
             return TransferResponse(None, str(error))
 
+    async def wait_handed_over(self, timeout: float) -> None:
+        """Until somebody else leads, if this node did."""
+        server = self._raft.server
+        with trio.move_on_after(timeout):
+            while server.role is Role.LEADER:
+                await self._changed.wait()
+            while server.leader is None:
+                await self._changed.wait()
+
     async def _here(self, target: str | None, timeout: float) -> str:
         """On the leader itself."""
         server = self._raft.server

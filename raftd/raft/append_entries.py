@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from raftd.raft import quorum
+from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
 from raftd.raft.progress import Mode, Progress
@@ -22,7 +23,8 @@ def start_leading(server: Server, now: float) -> None:
     server.role = Role.LEADER
     server.leader = server.name
     server.votes = {}
-    server.note(f"leads term {server.current_term}", "info")
+    term = server.current_term
+    server.note(f"leads term {term}", "info", event="leader-changed", peer=server.name)
     server.progress = {peer: Progress(server.log.last_index + 1, now) for peer in server.peers}
     server.uncommitted_bytes = sum(
         len(entry.record)
@@ -36,10 +38,17 @@ def start_leading(server: Server, now: float) -> None:
     append(server, EntryType.NO_OP, b"")
 
 
-def append(server: Server, entry_type: EntryType, payload: bytes) -> Entry:
-    """Paper 5.3: the leader "appends the command to its log as a new entry"."""
+def append(
+    server: Server,
+    entry_type: EntryType,
+    payload: bytes,
+    configuration: Configuration | None = None,
+) -> Entry:
+    """Paper 5.3: the leader "appends the command to its log as a new entry". `configuration`: what
+    the payload of a CONFIGURATION entry says."""
     index, term = server.log.last_index + 1, server.current_term
-    entry = Entry(index, term, entry_type, server.encode(index, term, entry_type, payload))
+    record = server.encode(index, term, entry_type, payload)
+    entry = Entry(index, term, entry_type, record, configuration)
     server.append(entry)
     server.uncommitted_bytes += len(entry.record)
     return entry

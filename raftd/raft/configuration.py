@@ -1,7 +1,9 @@
 """Who belongs to the cluster: voters, learners, and both halves of a joint configuration.
 
 Paper section 6: while `outgoing_voters` is not empty the configuration is joint (C_old,new) and
-every decision needs a majority of both halves.
+every decision needs a majority of both halves. A learner receives entries and counts for nothing;
+no voter of the newer half is a learner, but a voter that is going to be one is both while the
+configuration is joint.
 """
 
 from __future__ import annotations
@@ -12,12 +14,20 @@ import msgspec
 
 
 class Configuration(msgspec.Struct, frozen=True):
-    """The members of a cluster, by name. `addresses` has one dialable URL for each of them."""
+    """The members of a cluster, by name. `addresses` has one dialable URL for each of them.
+
+    `since`: the index of the CONFIGURATION entry that admitted a member, its **membership index**;
+    a member of the initial configuration has none, which counts as 0. A name that comes back has
+    another one. `promotions`: learners that become voters as soon as they have caught up, each
+    with the name of the member that it replaces then, or an empty string.
+    """
 
     voters: tuple[str, ...]
     outgoing_voters: tuple[str, ...] = ()
     learners: tuple[str, ...] = ()
     addresses: Mapping[str, str] = {}
+    since: Mapping[str, int] = {}
+    promotions: Mapping[str, str] = {}
 
     @property
     def is_joint(self) -> bool:
@@ -30,6 +40,12 @@ class Configuration(msgspec.Struct, frozen=True):
 
     def is_voter(self, name: str) -> bool:
         return name in self.voters or name in self.outgoing_voters
+
+    def is_member(self, name: str, membership_index: int) -> bool:
+        """Is that life of the name, admitted at that index, a member?"""
+        return self.since.get(name, 0) == membership_index and (
+            self.is_voter(name) or name in self.learners
+        )
 
 
 _decoder = msgspec.msgpack.Decoder(Configuration)

@@ -10,109 +10,20 @@ call; what it saw stays in a `History`, so the properties hold over time and acr
     state machine safety   no two servers apply different entries at one index
 
 And what those rest on: one vote a term; durable terms, votes and entries are there in the next
-life; the commit index never goes back; a leader counts, and commits, only what is on disks; the
-configuration in force is the last one in the log or else the snapshot's (section 6).
+life; the commit index never goes back; a leader counts, and commits, only what is on disks; and
+what raftd.raft.invariants_membership says of configurations (section 6).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import islice, pairwise
 
+from raftd.raft import invariants_membership
 from raftd.raft.configuration import Configuration
+from raftd.raft.history import History, InvariantViolated, Seen, who
 from raftd.raft.server import Server
 from raftd.raft.state import Role
-
-Runs = tuple[tuple[int, int], ...]
-
-
-class InvariantViolated(AssertionError):
-    """`name`: the property; `text`: what was found, with servers, terms and indexes."""
-
-    def __init__(self, name: str, text: str) -> None:
-        super().__init__(f"{name}: {text}")
-        self.name = name
-        self.text = text
-
-
-class Seen:
-    """A server as a step left it."""
-
-    def __init__(self, server: Server) -> None:
-        log = server.log
-        self.server = server
-        self.role: Role = server.role
-        self.hard_state = server.hard_state
-        self.persisted_hard_state = server.persisted_hard_state
-        self.persisted_index = server.persisted_index
-        self.commit_index = server.commit_index
-        self.snapshot = server.snapshot
-        self.configuration = server.configuration
-        self.base_index = log.base_index
-        self.last_index = log.last_index
-        self.last_entry = log.entry(log.last_index)
-        self.runs: Runs = log.term_runs
-
-    def term(self, index: int) -> int | None:
-        """The term its log had at `index`, above its base."""
-        if not self.base_index < index <= self.last_index:
-            return None
-        return self.runs[bisect_right(self.runs, index, key=lambda run: run[0]) - 1][1]
-
-    def has_durably(self, index: int, term: int) -> bool:
-        if self.snapshot.last_included_index >= index:
-            return True
-        return self.persisted_index >= index and self.term(index) in {term, None}
-
-    def differs(self, server: Server) -> bool:
-        log = server.log
-        return (
-            self.role is not server.role
-            or self.hard_state.current_term != server.current_term
-            or self.hard_state.voted_for != server.voted_for
-            or self.persisted_hard_state is not server.persisted_hard_state
-            or self.persisted_index != server.persisted_index
-            or self.commit_index != server.commit_index
-            or self.snapshot is not server.snapshot
-            or self.configuration is not server.configuration
-            or self.base_index != log.base_index
-            or self.last_index != log.last_index
-            or self.last_entry is not log.entry(log.last_index)
-        )
-
-    def first_change(self, server: Server) -> int:
-        """The lowest index at which the server's log is not what it was; one behind the end if it
-        is. What has been compacted is not looked at."""
-        log = server.log
-        base = max(self.base_index, log.base_index)
-        last = min(self.last_index, log.last_index)
-        old, new = _clipped(self.runs, base, last), _clipped(log.term_runs, base, last)
-        for one, other in zip(old, new, strict=False):
-            if one != other:
-                return one[0] if one[0] == other[0] else min(one[0], other[0])
-        if len(old) != len(new):
-            return max(old, new, key=len)[min(len(old), len(new))][0]
-        return max(base, last) + 1
-
-
-class History:
-    """All that was ever seen, by the name of the server where there is one."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, Seen] = {}
-        self.leaders: dict[int, Seen] = {}
-        """term -> who led it, as it was when it was first seen to lead"""
-        self.votes: dict[tuple[str, int], str] = {}
-        """(server, term) -> its durable vote"""
-        self.committed: dict[int, int] = {}
-        """index -> term of the committed entry"""
-        self.commits: list[tuple[int, int]] = []
-        """(index, term in which everything up to it was first seen to be committed)"""
-        self.entries: dict[tuple[int, int], tuple[int | None, bytes | None]] = {}
-        """(index, term) -> (term of the entry in front of it, record)"""
-        self.configurations: dict[tuple[int, int], Configuration] = {}
-        """(index, term) -> what that CONFIGURATION entry says"""
 
 
 class Invariants:
@@ -120,6 +31,8 @@ class Invariants:
 
     def __init__(self) -> None:
         self.history = History()
+        self.checks_changes = True
+        """False where somebody puts votes or configurations in from outside."""
 
     def after_step(self, servers: Iterable[Server]) -> None:
         """Raises InvariantViolated."""
@@ -129,7 +42,7 @@ class Invariants:
         for server in servers:
             if server.role is Role.LEADER:
                 leaders.append(server)
-            before = history.seen.get(server.name)
+            before = history.seen.get(who(server))
             if before is not None and before.server is not server:
                 durable_state_survives(server, before)
                 before = None
@@ -137,16 +50,20 @@ class Invariants:
                 changed.append((server, before))
         old_leaders, old_commits = len(history.leaders), len(history.commits)
         for server, before in changed:
-            check_server(server, before, history)
+            check_server(server, before, history, changes=self.checks_changes)
         for server, _ in changed:
-            history.seen[server.name] = Seen(server)
+            history.seen[who(server)] = Seen(server)
         if len(history.leaders) > old_leaders or len(history.commits) > old_commits:
             leader_completeness(history, old_leaders, old_commits)
         for server in leaders:
-            counts_only_what_is_durable(server, history)
+            acknowledged_means_durable(server, history)
+        for server, before in changed:
+            committed_means_on_disks(server, before, history)
 
 
-def check_server(server: Server, before: Seen | None, history: History) -> None:
+def check_server(
+    server: Server, before: Seen | None, history: History, *, changes: bool = True
+) -> None:
     """All that one changed server must fulfil against `before`, its last step in this life, and
     against everything that was seen."""
     sound(server)
@@ -157,7 +74,9 @@ def check_server(server: Server, before: Seen | None, history: History) -> None:
     log_matching(server, first_change, history)
     election_safety(server, history)
     state_machine_safety(server, before, first_change, history)
-    configuration_in_force(server, history)
+    invariants_membership.configuration_in_force(server, history)
+    if changes:
+        invariants_membership.check_changes(server, before, history)
 
 
 def sound(server: Server) -> None:
@@ -203,7 +122,7 @@ def terms_and_votes(server: Server, before: Seen | None, history: History) -> No
         if now.current_term == then.current_term and then.voted_for not in {None, now.voted_for}:
             raise InvariantViolated("one vote a term", f"{name} went from {then} to {now}")
     if durable.voted_for is not None:
-        vote = history.votes.setdefault((name, durable.current_term), durable.voted_for)
+        vote = history.votes.setdefault((who(server), durable.current_term), durable.voted_for)
         if vote != durable.voted_for:
             raise InvariantViolated(
                 "one vote a term",
@@ -337,11 +256,10 @@ def leader_completeness(history: History, old_leaders: int, old_commits: int) ->
             )
 
 
-def counts_only_what_is_durable(leader: Server, history: History) -> None:
-    """A leader's match_index never exceeds what its follower has on disk, and what it commits is on
-    the disks of a majority, of each half of a joint configuration (5.3, 6; thesis 10.2.1)."""
+def acknowledged_means_durable(leader: Server, history: History) -> None:
+    """A leader's match_index never exceeds what its follower has on disk (thesis 10.2.1)."""
     for peer, progress in leader.progress.items():
-        seen = history.seen.get(peer)
+        seen = history.member(leader.configuration, peer)
         if seen is None or seen.hard_state.current_term != leader.current_term:
             continue
         if progress.match_index > max(seen.persisted_index, seen.snapshot.last_included_index):
@@ -350,55 +268,30 @@ def counts_only_what_is_durable(leader: Server, history: History) -> None:
                 f"{leader.name} counts {peer} for {progress.match_index} in term"
                 f" {leader.current_term}; on its disk are {seen.persisted_index}",
             )
-    index, configuration = leader.commit_index, leader.configuration
-    term = leader.log.term(index)
-    if term != leader.current_term or not history.seen.keys() >= set(configuration.members):
+
+
+def committed_means_on_disks(leader: Server, before: Seen | None, history: History) -> None:
+    """What a leader commits is on the disks of a majority, of each half of a joint configuration
+    (5.3, 6), by one of the configurations that were in force during the step."""
+    index, term = leader.commit_index, leader.log.term(leader.commit_index)
+    if leader.role is not Role.LEADER or term != leader.current_term:
         return
-    for half in (configuration.voters, configuration.outgoing_voters):
-        holders = [name for name in half if history.seen[name].has_durably(index, term)]
-        if half and 2 * len(holders) <= len(half):
-            raise InvariantViolated(
-                "committed means on a majority's disks",
-                f"{leader.name} commits {index} in term {term}; of {', '.join(half)} it is on the"
-                f" disks of {', '.join(holders) or 'none'}",
-            )
+    if before is not None and before.commit_index >= index:
+        return
+    in_force = [leader.configuration] + ([before.configuration] if before is not None else [])
 
+    def holds(configuration: Configuration, name: str) -> bool:
+        seen = history.member(configuration, name)
+        return seen is None or seen.has_durably(index, term)
 
-def configuration_in_force(server: Server, history: History) -> None:
-    """Section 6: "a server always uses the latest configuration in its log, regardless of whether
-    the entry is committed"; a snapshot has that of its last included index (section 7)."""
-    log, snapshot = server.log, server.snapshot
-    for index, configuration in server.configurations[1:]:
-        term = log.term(index)
-        if term is not None and log.entry(index) is None:
-            history.configurations.setdefault((index, term), configuration)
-    latest, expected = snapshot.last_included_index, snapshot.configuration
-    included, in_snapshot = 0, snapshot.configuration
-    for (index, term), configuration in history.configurations.items():
-        if index > latest and log.term(index) == term:
-            latest, expected = index, configuration
-        elif included < index <= snapshot.last_included_index and (
-            history.committed.get(index) == term
-        ):
-            included, in_snapshot = index, configuration
-    if server.configuration != expected:
-        raise InvariantViolated(
-            "configuration in force",
-            f"{server.name} uses {server.configuration}; entry {latest} says {expected}",
-        )
-    if snapshot.configuration != in_snapshot:
-        raise InvariantViolated(
-            "configuration of a snapshot",
-            f"{server.name}: the snapshot up to {snapshot.last_included_index} says"
-            f" {snapshot.configuration}; committed entry {included} says {in_snapshot}",
-        )
-
-
-def _clipped(runs: Runs, base: int, last: int) -> list[tuple[int, int]]:
-    """The part of `runs` above `base` and up to `last`."""
-    clipped = [(max(first, base + 1), term) for first, term in runs if first <= last]
-    return [
-        run
-        for position, run in enumerate(clipped)
-        if position + 1 == len(clipped) or clipped[position + 1][0] > base + 1
-    ]
+    for each in in_force:
+        halves = [half for half in (each.voters, each.outgoing_voters) if half]
+        if all(2 * sum(holds(each, name) for name in half) > len(half) for half in halves):
+            return
+    latest = in_force[0]
+    holders = [name for name in latest.members if holds(latest, name)]
+    raise InvariantViolated(
+        "committed means on a majority's disks",
+        f"{leader.name} commits {index} in term {term}; of {latest} it is on the disks of"
+        f" {', '.join(holders) or 'none'}",
+    )

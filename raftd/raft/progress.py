@@ -32,6 +32,8 @@ class Progress:
         "next_index",
         "paused",
         "reading",
+        "round_end",
+        "round_started",
         "snapshot_index",
         "snapshot_offset",
     )
@@ -54,6 +56,9 @@ class Progress:
         """Newest request_id it has answered in this term: proof that we led when that was sent."""
         self.snapshot_index = 0
         self.snapshot_offset = 0
+        self.round_end = 0
+        """A learner that is to be promoted: where its present round of catching up ends."""
+        self.round_started = now
 
     def has_room(self, max_in_flight: int) -> bool:
         """May another request with entries or a chunk leave now?"""

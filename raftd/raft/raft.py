@@ -6,17 +6,19 @@ Every call takes `now` in monotonic seconds and returns at once. Many calls may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from raftd.raft import (
     append_entries,
     install_snapshot,
+    membership,
     read_index,
     request_vote,
     timeout_now,
     timeouts,
 )
+from raftd.raft.changes import Change
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import (
     AppendEntriesRequest,
@@ -68,9 +70,15 @@ class Raft:
         *,
         now: float,
         commit_index: int = 0,
+        membership_index: int = 0,
+        told_removed: bool = False,
     ) -> None:
-        """`commit_index`: known to be committed, because the state machine has applied it."""
-        self.server = Server(name, recovered, settings, random, encode, commit_index)
+        """`commit_index`: known to be committed, because the state machine has applied it.
+        `membership_index`: see Configuration.since; `told_removed`: see `removed`."""
+        self.server = Server(
+            name, recovered, settings, random, encode, commit_index, membership_index
+        )
+        self.server.told_removed = told_removed
         self.server.reset_election_deadline(now)
         self._now = now
         self._next_ticket = 1
@@ -130,6 +138,33 @@ class Raft:
             append_entries.append(server, kind, payload)
         return first_index, server.current_term
 
+    def change_membership(self, now: float, change: Change) -> tuple[int, int]:
+        """Begin to change the members (paper section 6): index and term of the first entry of it.
+        What follows is done by itself, by whoever leads.
+
+        Raises NotLeader, Busy, ChangeRefused.
+        """
+        self._now = now
+        server = self._leading("hands leadership over")
+        if (reason := membership.under_way(server)) is not None:
+            raise Busy(f"{reason}: one change at a time")
+        return membership.begin(server, now, change).index, server.current_term
+
+    def removed(self, now: float) -> None:
+        """A member says, and it is committed there, that this server is no member any more. It
+        does not campaign from now on, and goes on answering."""
+        self._now = now
+        server = self.server
+        if not server.told_removed:
+            server.told_removed = True
+            server.note("is no member of the cluster any more", "warning")
+        if server.role is not Role.LEADER or membership.must_go(server):
+            become_follower(server, now, server.current_term, None)
+
+    def rank(self, ranks: Mapping[str, int]) -> None:
+        """Who is preferred when this leader hands over: the highest rank, never rank 0."""
+        self.server.ranks = dict(ranks)
+
     def read_index(self, now: float) -> int:
         """Ask for a linearizable read; its ticket comes back in an update's `reads`.
 
@@ -168,16 +203,8 @@ class Raft:
         self._now = now
         server = self.server
         server.may_lead = may_lead
-        if may_lead or server.role is Role.FOLLOWER:
-            return
-        if server.role is Role.LEADER and server.transfer is not None:
-            server.transfer.resign = True
-            return
-        try:
-            self.transfer_leadership(now, resign=True)
-        except (NotLeader, TransferRefused) as error:
-            server.note(f"gives up without handing over: {error}")
-            become_follower(server, now, server.current_term, None)
+        if not may_lead and server.role is not Role.FOLLOWER:
+            self._resign(now)
 
     def snapshot_taken(self, now: float, metadata: SnapshotMetadata, compact_index: int) -> None:
         """A snapshot is durable; the log up to `compact_index` may go (paper section 7)."""
@@ -275,6 +302,9 @@ class Raft:
         """Rules for leaders (Figure 2), once for all that has come in."""
         server, now = self.server, self._now
         append_entries.advance_commit_index(server)
+        membership.go_on(server, now)
+        if membership.must_go(server):
+            self._resign(now)
         timeout_now.continue_transfer(server)
         for peer, progress in server.progress.items():
             if progress.mode is not Mode.SNAPSHOT:
@@ -293,16 +323,29 @@ class Raft:
             raise Busy(f"{server.name} {transfer_note} to {server.transfer.target}")
         return server
 
+    def _resign(self, now: float) -> None:
+        """Hand over, and go at the deadline of that whatever comes of it; at once if nobody can."""
+        server = self.server
+        if server.role is Role.LEADER and server.transfer is not None:
+            server.transfer.resign = True
+            return
+        try:
+            self.transfer_leadership(now, resign=True)
+        except (NotLeader, TransferRefused) as error:
+            server.note(f"gives up without handing over: {error}")
+            become_follower(server, now, server.current_term, None)
+
     def _best_successor(self, now: float) -> str:
         server = self.server
         oldest = now - server.settings.election_timeout[0]
         candidates = [
-            (progress.match_index, peer)
+            (server.ranks.get(peer, 1), progress.match_index, peer)
             for peer, progress in server.progress.items()
             if peer in server.configuration.voters
             and progress.answers
             and progress.last_contact >= oldest
+            and server.ranks.get(peer, 1) > 0
         ]
         if not candidates:
             raise TransferRefused("no other voter answers")
-        return max(candidates)[1]
+        return max(candidates)[2]

@@ -21,7 +21,8 @@ def become_follower(server: Server, now: float, term: int, leader: str | None) -
     if server.role is not Role.FOLLOWER:
         server.note(f"is follower in term {term}", "info")
     if leader is not None and leader != server.leader:
-        server.note(f"follows {leader} in term {term}", "info")
+        text = f"follows {leader} in term {term}"
+        server.note(text, "info", event="leader-changed", peer=leader)
     server.role = Role.FOLLOWER
     server.leader = leader
     server.votes = {}

@@ -58,8 +58,11 @@ class Server:
         random: Random,
         encode: Encode,
         commit_index: int,
+        membership_index: int = 0,
     ) -> None:
         self.name = name
+        self.membership_index = membership_index
+        """The entry that admitted this server; 0: it was there from the beginning."""
         self.settings = settings
         self.random = random
         self.encode = encode
@@ -92,9 +95,13 @@ class Server:
         self.last_leader_contact = -math.inf
         self.election_deadline = -math.inf
         self.may_lead = True
+        self.told_removed = False
+        """A member has said that this server is none any more."""
         # candidates
         self.votes: dict[str, bool] = {}
         # leaders
+        self.ranks: dict[str, int] = {}
+        """Who is preferred as a successor: 0 is never chosen, unknown is 1."""
         self.progress: dict[str, Progress] = {}
         self.term_start_index = 0
         self.uncommitted_bytes = 0
@@ -128,15 +135,44 @@ class Server:
         return tuple(name for name in self.configuration.members if name != self.name)
 
     @property
+    def committed_configuration(self) -> Configuration:
+        """The latest configuration that this server knows as committed."""
+        return next(
+            members
+            for index, members in reversed(self.configurations)
+            if index <= self.commit_index
+        )
+
+    @property
+    def is_removed(self) -> bool:
+        """It was a member once, and is none any more: that is committed, here or elsewhere."""
+        return self.told_removed or self.has_removed(self.name, self.membership_index)
+
+    def has_removed(self, name: str, membership_index: int) -> bool:
+        """Does this server know that the member `name`, admitted at that index, is none any more?
+        No, as long as it has not come to that index itself."""
+        members = self.committed_configuration
+        return (
+            membership_index <= self.commit_index
+            and bool(members.voters)
+            and not members.is_member(name, membership_index)
+        )
+
+    def counts(self, name: str, membership_index: int) -> bool:
+        """Is an answer that comes from that life of the name from the member that is counted under
+        it? Another one, of a membership that this server does not know yet, votes for nothing."""
+        members = self.configuration
+        return name not in members.members or members.is_member(name, membership_index)
+
+    @property
     def may_campaign(self) -> bool:
         """A voter that is being removed still is one until that is committed (thesis 4.2.2)."""
-        committed = max(
-            (index for index, _ in self.configurations if index <= self.commit_index), default=0
-        )
-        return self.may_lead and any(
+        if not self.may_lead or self.is_removed:
+            return False
+        return self.committed_configuration.is_voter(self.name) or any(
             members.is_voter(self.name)
             for index, members in self.configurations
-            if index >= committed
+            if index > self.commit_index
         )
 
     def new_request_id(self) -> int:
@@ -159,8 +195,8 @@ class Server:
         )
         (self.messages if durable else self.messages_after_save).append(Outgoing(to, response))
 
-    def note(self, text: str, level: str = "debug") -> None:
-        self.notes.append(Note(level, f"{self.name} {text}"))
+    def note(self, text: str, level: str = "debug", *, event: str = "", peer: str = "") -> None:
+        self.notes.append(Note(level, f"{self.name} {text}", event, peer))
 
     def append(self, entry: Entry) -> None:
         self.log.append(entry)

@@ -41,5 +41,6 @@ def _lead_on(server: Server, now: float) -> None:
     if now >= server.quorum_deadline:
         server.quorum_deadline = now + server.settings.election_timeout[0] / 2
         if not append_entries.has_quorum(server, now):
-            server.note(f"has lost its quorum in term {server.current_term}", "warning")
+            text = f"has lost its quorum in term {server.current_term}"
+            server.note(text, "warning", event="quorum-lost")
             become_follower(server, now, server.current_term, None)

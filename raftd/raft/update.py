@@ -10,10 +10,13 @@ from raftd.raft.state import HardState, SnapshotMetadata
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What happened, in plain words. `level`: info = roles and membership, warning, debug."""
+    """What happened, in plain words. `level`: info = roles and membership, warning, debug. `event`:
+    its kind, for those that an operator may wait for; `peer`: the other server it speaks of."""
 
     level: str
     text: str
+    event: str = ""
+    peer: str = ""
 
 
 class Outgoing(msgspec.Struct, frozen=True):

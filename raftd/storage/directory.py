@@ -3,6 +3,7 @@
     lock         flock(2) of the daemon that uses the directory, with its process id for people
     node-id      a document: NodeDocument
     peers        a document: PeersDocument
+    standing     a document: Standing; not there as long as it says nothing
     hard-state   raftd.storage.hard_state
     wal/         raftd.storage.segment
     snapshots/   raftd.storage.snapshots
@@ -32,8 +33,19 @@ from raftd.storage.errors import DirectoryDamaged, DirectoryLocked, DirectoryMis
 from raftd.storage.files import Files
 
 NODE_ID_BYTES = 16
-_CONTENT = ("hard-state", "peers", "wal", "snapshots")
+_RANDOM_BYTES = 8
+_CONTENT = ("hard-state", "peers", "wal", "snapshots", "standing")
 _LOCK_BYTES = 32
+
+
+def membership_index(node_id: bytes) -> int:
+    """The index of the CONFIGURATION entry that admitted the member with that id; 0: it was there
+    from the beginning. It is the first half of the id, big-endian; the other half is random."""
+    return int.from_bytes(node_id[: NODE_ID_BYTES - _RANDOM_BYTES], "big")
+
+
+def new_node_id(index: int, files: Files) -> bytes:
+    return index.to_bytes(NODE_ID_BYTES - _RANDOM_BYTES, "big") + files.random(_RANDOM_BYTES)
 
 
 class Identity(msgspec.Struct, frozen=True):
@@ -44,12 +56,29 @@ class Identity(msgspec.Struct, frozen=True):
     cluster_id: bytes
     incarnation: int
 
+    @property
+    def membership_index(self) -> int:
+        return membership_index(self.node_id)
+
 
 class PeerIdentity(msgspec.Struct, frozen=True):
     """The newest life of a peer that this node has heard of."""
 
     node_id: bytes
     incarnation: int
+
+    @property
+    def membership_index(self) -> int:
+        return membership_index(self.node_id)
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What this node was told about itself. `removed_at`: the index up to which a member knew the
+    log when it said that this node is no member any more; 0: nobody has. `drained`: an operator
+    wants it not to lead."""
+
+    removed_at: int = 0
+    drained: bool = False
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -96,6 +125,7 @@ class Directory:
         self.snapshots = path / "snapshots"
         self._node_id = path / "node-id"
         self._peers = path / "peers"
+        self._standing = path / "standing"
         if make:
             self._make_directory(path)
         elif not self._is_there():
@@ -142,6 +172,7 @@ class Directory:
             for name in self._files.listdir(directory):
                 self._files.unlink(directory / name)
             self._files.fsync_dir(directory)
+        document.remove_if_there(self._files, self._standing)
         self.store_peers({})
 
     def store(self, new: NodeDocument) -> None:
@@ -158,10 +189,17 @@ class Directory:
         """Durable on return. DiskFull."""
         document.write(self._files, self._peers, "peers", PeersDocument(peers))
 
+    def load_standing(self) -> Standing:
+        return document.read(self._files, self._standing, "standing", Standing) or Standing()
+
+    def store_standing(self, standing: Standing) -> None:
+        """Durable on return. DiskFull."""
+        document.write(self._files, self._standing, "standing", standing)
+
     def settle(self) -> None:
         """Make durable what was read, and remove temporary files."""
         self._files.fsync_dir(self.path)
-        for path in (self._node_id, self._peers):
+        for path in (self._node_id, self._peers, self._standing):
             document.remove_if_there(self._files, path.with_name(path.name + ".tmp"))
 
     def close(self) -> None:

@@ -26,12 +26,14 @@ from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage.directory import (
-    NODE_ID_BYTES,
     Closed,
     Directory,
     Identity,
     NodeDocument,
     PeerIdentity,
+    Standing,
+    membership_index,
+    new_node_id,
 )
 from raftd.storage.errors import (
     DirectoryDamaged,
@@ -64,8 +66,10 @@ __all__ = [
     "SegmentDescription",
     "SnapshotReader",
     "SnapshotRejected",
+    "Standing",
     "StorageError",
     "StorageFailed",
+    "membership_index",
 ]
 
 CLUSTER_ID_BYTES = 16
@@ -89,6 +93,7 @@ class Disk:
         self._snapshots = opened.snapshots
         self._wal = opened.wal
         self._peers = opened.peers
+        self._standing = opened.standing
         self._closed = False
         self._failed: StorageFailed | None = None
         self._writing = threading.Lock()
@@ -107,6 +112,7 @@ class Disk:
         name: str,
         cluster_id: bytes,
         initial: Configuration,
+        membership_index: int = 0,
         segment_bytes: int = 64 << 20,
         tail_bytes: int = 32 << 20,
         last_applied: LastApplied = lambda _: 0,
@@ -114,10 +120,11 @@ class Disk:
     ) -> Disk:
         """Open the data directory of node `name`, or make a new one there.
 
-        `cluster_id` (16 bytes) and `initial` count only for a new one. `segment_bytes`, at least
-        4096, counts for new segments. `tail_bytes` bounds `recovered.tail`. `last_applied` is
-        called once, before anything is changed: it opens the state machine, told whether to trust
-        what is there (False after a crash of the machine), and says what that has applied.
+        `cluster_id` (16 bytes), `initial` and `membership_index` count only for a new one.
+        `segment_bytes`, at least 4096, counts for new segments. `tail_bytes` bounds
+        `recovered.tail`. `last_applied` is called once, before anything is changed: it opens the
+        state machine, told whether to trust what is there (False after a crash of the machine),
+        and says what that has applied.
 
         Raises DirectoryLocked, DirectoryMismatch, DirectoryDamaged, DiskFull, StorageFailed.
         """
@@ -129,7 +136,7 @@ class Disk:
         with storage_errors("open", directory, full_passes=True):
             locked = Directory(files, directory)
             try:
-                identity = Identity(name, files.random(NODE_ID_BYTES), cluster_id, 0)
+                identity = Identity(name, new_node_id(membership_index, files), cluster_id, 0)
                 new = NodeDocument(identity, initial)
                 return cls(
                     open_directory(files, locked, new, segment_bytes, tail_bytes, last_applied)
@@ -143,6 +150,16 @@ class Disk:
         """The newest life of each peer that was remembered, by name. It never changes; what is
         remembered later is in a new one."""
         return self._peers
+
+    @property
+    def standing(self) -> Standing:
+        """What this node was told about itself."""
+        return self._standing
+
+    @property
+    def initial(self) -> Configuration:
+        """The members the cluster began with, as far as this directory was told."""
+        return self._document.initial
 
     @property
     def first_index(self) -> int:
@@ -185,6 +202,13 @@ class Disk:
                 peers = {**self._peers, name: known}
                 self._directory.store_peers(peers)
                 self._peers = peers
+
+    def note_standing(self, standing: Standing) -> None:
+        """Durable on return. DiskFull, StorageFailed."""
+        with self._peers_lock, self._changing("write", self._directory.path):
+            if self._standing != standing:
+                self._directory.store_standing(standing)
+                self._standing = standing
 
     def save(self, hard_state: HardState | None, entries: Sequence[Entry]) -> None:
         """Make the hard state, then the entries durable: one write and one fdatasync each.

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import msgspec
 
 from raftd.raft.state import Recovered, SnapshotMetadata
-from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity
+from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity, Standing
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch
 from raftd.storage.files import Files
 from raftd.storage.hard_state import HardStateFile
@@ -31,6 +31,7 @@ class Opened(msgspec.Struct):
     directory: Directory
     document: NodeDocument
     peers: dict[str, PeerIdentity]
+    standing: Standing
     hard_state: HardStateFile
     snapshots: Snapshots
     wal: Wal
@@ -68,7 +69,7 @@ def open_directory(
             " no majority is left, go on with `raftd recover`",
         )
     with ExitStack() as opened:
-        peers = directory.load_peers()
+        peers, standing = directory.load_peers(), directory.load_standing()
         hard_state = HardStateFile(files, directory.hard_state)
         opened.callback(hard_state.close)
         snapshots = Snapshots(files, directory.snapshots)
@@ -99,6 +100,7 @@ def open_directory(
         directory,
         begun,
         peers,
+        standing,
         hard_state,
         snapshots,
         wal,

@@ -13,7 +13,7 @@ from raftd.storage.errors import storage_errors
 from raftd.storage.files import Files
 
 NEW = "recovered"
-_NAMES = ("peers", "hard-state", "wal", "snapshots")
+_NAMES = ("standing", "peers", "hard-state", "wal", "snapshots")
 _VIEW = "state"
 
 

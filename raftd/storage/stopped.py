@@ -16,12 +16,12 @@ import msgspec
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage.directory import (
-    NODE_ID_BYTES,
     Closed,
     Directory,
     Identity,
     NodeDocument,
     PeerIdentity,
+    new_node_id,
 )
 from raftd.storage.errors import DirectoryMismatch, storage_errors
 from raftd.storage.files import Files
@@ -164,7 +164,7 @@ def seed(
                 raise DirectoryMismatch(
                     path, "a node has its data there already; it was not touched"
                 )
-            identity = Identity(name, files.random(NODE_ID_BYTES), cluster_id, 0)
+            identity = Identity(name, new_node_id(0, files), cluster_id, 0)
             directory.create(NodeDocument(identity, begin.configuration))
             HardStateFile.create(files, directory.hard_state)
             hard_state = HardStateFile(files, directory.hard_state)

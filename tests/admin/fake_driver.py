@@ -13,15 +13,18 @@ import trio
 from raftd.driver import errors
 from raftd.driver.applier import Applied
 from raftd.driver.reports import (
+    ChangeReport,
     ClusterStatus,
     LogEntry,
     LogInfo,
     MemberStatus,
+    QuorumReport,
     SegmentInfo,
     SnapshotInfo,
 )
 from raftd.driver.waiting import Promise
 from raftd.kv import commands
+from raftd.raft.changes import AddMember, Change
 
 T = TypeVar("T")
 
@@ -68,6 +71,8 @@ class FakeDriver:
         self.timeouts: list[float] = []
         self.stale: list[bool] = []
         self.targets: list[str | None] = []
+        self.changes: list[tuple[Change, bool, bool]] = []
+        self.drains: list[tuple[str | None, bool, bool]] = []
         self.problem: str | None = None
         self.pulls = 0
         self._changed = trio.Event()
@@ -137,6 +142,30 @@ class FakeDriver:
         if target not in {None, "node1", "node2"}:
             raise errors.NoSuchMember(f"no member is called {target}")
         return target or "node2"
+
+    async def change_members(
+        self, change: Change, *, dry_run: bool, force: bool, timeout: float
+    ) -> ChangeReport:
+        self.timeouts.append(timeout)
+        self.changes.append((change, dry_run, force))
+        await self._checkpoint()
+        one = QuorumReport(("node1",), (), 1, 0, ("node1",), 0)
+        if dry_run:
+            return ChangeReport(one, one, "it would be unsafe", True, ("beware",))
+        join = f"{'ab' * 16}:7" if isinstance(change, AddMember) else ""
+        addresses = {"node1": "tcp://127.0.0.1:7001", change.name: "tcp://192.0.2.1:7001"}
+        return ChangeReport(one, one, index=7, join=join, addresses=addresses)
+
+    async def drain(self, name: str | None, *, drained: bool, force: bool, timeout: float) -> str:
+        self.timeouts.append(timeout)
+        self.drains.append((name, drained, force))
+        await self._checkpoint()
+        if name not in {None, "node1", "node2"}:
+            raise errors.NoSuchMember(f"no member is called {name}")
+        return name or "node1"
+
+    def shared_settings(self) -> dict[str, object]:
+        return {"election_timeout_ms": [300, 600]}
 
     async def status(self, *, timeout: float) -> ClusterStatus:
         self.timeouts.append(timeout)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import trio
 
 from raftd.driver.driver import Driver, DriverSettings
@@ -32,6 +33,8 @@ class Network:
         self.cut: set[tuple[str, str]] = set()
         self.addresses: dict[str, str] = {}
         """where a name's messages go, if not to itself"""
+        self.dialled: dict[tuple[str, str], str] = {}
+        """(who, whom) -> the address it was told last"""
 
     def isolate(self, name: str, others: list[str]) -> None:
         for other in others:
@@ -63,7 +66,10 @@ class Port:
             del self._network.handlers[self._name]
 
     def set_peer(self, name: str, address: str) -> None:
-        del name, address
+        self._network.dialled[self._name, name] = address
+
+    def remove_peer(self, name: str) -> None:
+        self._network.dialled.pop((self._name, name), None)
 
     async def call(self, peer: str, request: bytes, timeout: float) -> bytes:
         with trio.move_on_after(timeout):
@@ -106,6 +112,7 @@ class Node:
         self.scope = trio.CancelScope()
         self.error: BaseException | None = None
         self.stalled: trio.Event | None = None
+        self.membership_index = 0
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
         await trio.lowlevel.checkpoint()
@@ -114,12 +121,13 @@ class Node:
         return function(*args)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        names = tuple(self.cluster.names)
+        names = () if self.membership_index else tuple(self.cluster.names)
         self.disk = Disk.open(
             self.directory,
             name=self.name,
             cluster_id=self.cluster.cluster_id,
             initial=Configuration(names, addresses={name: f"memory:{name}" for name in names}),
+            membership_index=self.membership_index,
             segment_bytes=self.cluster.segment_bytes,
             tail_bytes=self.cluster.settings.raft.tail_bytes,
             files=WithoutSync(),
@@ -129,7 +137,9 @@ class Node:
             disk=self.disk,
             state_machine=self.store,
             network=Port(self.cluster.network, self.name),
-            settings=self.cluster.settings,
+            settings=msgspec.structs.replace(
+                self.cluster.settings, priority=self.cluster.priorities.get(self.name, 1)
+            ),
             dice=random.Random(f"{self.name}{self.disk.identity.incarnation}"),
             offload=self.offload,
         )
@@ -174,6 +184,7 @@ class Cluster:
         self.settings = settings
         self.segment_bytes = segment_bytes
         self.cluster_id = CLUSTER_ID
+        self.priorities: dict[str, int] = {}
         self.network = Network()
         self._nursery = nursery
         self.nodes = {name: Node(self, name) for name in names}
@@ -184,6 +195,12 @@ class Cluster:
     async def start(self, *names: str) -> None:
         for name in names or self.names:
             await self._nursery.start(self.nodes[name].run)
+
+    async def join(self, name: str, membership_index: int) -> None:
+        """A new host, admitted by that entry."""
+        self.nodes[name] = Node(self, name)
+        self.nodes[name].membership_index = membership_index
+        await self.start(name)
 
     async def crash(self, name: str) -> None:
         """Nothing is handed over, nothing closed cleanly."""
@@ -224,11 +241,13 @@ async def running(
     snapshot_log_bytes: int = 1 << 30,
     entry_bytes: int = 1 << 20,
     log_tail_bytes: int = 0,
+    priorities: dict[str, int] | None = None,
 ) -> AsyncIterator[Cluster]:
     names = [f"n{number}" for number in range(1, count + 1)]
     settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes, log_tail_bytes)
     async with trio.open_nursery() as nursery:
         cluster = Cluster(directory, nursery, names, settings, segment_bytes)
+        cluster.priorities = priorities or {}
         await cluster.start()
         yield cluster
         nursery.cancel_scope.cancel()

@@ -12,6 +12,8 @@ from trio.testing import MockClock
 
 from raftd import codec
 from raftd.codec import Envelope, RefusedResponse, ReportRequest
+from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
+from raftd.transport.transport import Unreachable
 from tests.driver.cluster import Cluster, running, until
 
 
@@ -132,3 +134,32 @@ async def test_a_peer_at_the_wrong_address_is_not_believed(
         assert sum(cluster[name].driver.peers.strangers for name in cluster.names) > 0
         cluster.network.addresses = {}
         await cluster["n1"].put("a", "1", timeout=30)
+
+
+async def test_the_answer_of_another_membership_counts_for_nothing(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A new n2, of whose admission n1 has not heard, may ask, and is answered (pitfalls 20, 44);
+    but where n1 counts votes, n2 is the one that was there before (pitfall 7)."""
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        newer = (99).to_bytes(8, "big") + bytes(8)
+        cluster.network.isolate("n2", cluster.names)
+        await trio.sleep(1)
+
+        async def another_n2(data: bytes) -> bytes:
+            request = codec.decode(data)
+            assert isinstance(request.message, RequestVoteRequest)
+            vote = RequestVoteResponse(1, vote_granted=True, request_id=request.message.request_id)
+            answer = msgspec.structs.replace(genuine(cluster), node_id=newer, message=vote)
+            return codec.encode(answer)
+
+        cluster.network.heal()
+        cluster.network.handlers["n2"] = another_n2
+        ask_vote = RequestVoteRequest(1, 0, 0, request_id=1)
+        with pytest.raises(Unreachable, match="became a member with entry 99; that is not the one"):
+            await cluster["n1"].driver.peers.call("n2", ask_vote, 5)
+        request = msgspec.structs.replace(genuine(cluster), node_id=newer)
+        assert not isinstance(await ask(cluster, request), RefusedResponse)
+        old = await ask(cluster, genuine(cluster))
+        assert isinstance(old, RefusedResponse), "the newer one is bound to the name now"

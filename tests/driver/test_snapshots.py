@@ -7,6 +7,7 @@ from pathlib import Path
 import trio
 from trio.testing import MockClock
 
+from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
 from tests.driver.cluster import Cluster, Node, running, until
 
@@ -96,3 +97,20 @@ async def test_a_snapshot_that_arrives_damaged_is_asked_for_again(
         await caught_up(cluster, leader, late)
         assert damaged == 1
         assert await cluster[late].get("k7", timeout=30) == "v" * 500
+
+
+async def test_who_knows_no_members_yet_takes_no_snapshot(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A new member that has not come to its own admission: its snapshot would say that there is
+    nobody in the cluster. pitfall 42"""
+    async with running(tmp_path) as cluster:
+        node = await cluster.leader()
+        await grow(node, 3)
+        server = node.driver.raft.server
+        members, server.configurations = server.configurations, [(0, Configuration(()))]
+        await node.driver.snapshots._take()
+        assert server.snapshot.last_included_index == 0
+        server.configurations = members
+        await node.driver.snapshots._take()
+        assert server.snapshot.last_included_index > 0

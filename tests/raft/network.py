@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from raftd.raft.changes import Change
 from raftd.raft.configuration import Configuration
 from raftd.raft.invariants import Invariants
 from raftd.raft.log import Entry
@@ -106,6 +107,19 @@ class Network:
         for call in lost:
             self._gone(call)
 
+    def join(self, name: str, membership_index: int) -> None:
+        """A new node, which knows nothing but its name and the entry that admitted it. If the name
+        was somebody's before, that one is gone for good."""
+        old = self.nodes.get(name)
+        if old is not None:
+            self.crash(name)
+            self.lose_all(only=lambda packet: name in {packet.sender, packet.to})
+        node = Node(name, Durable(Configuration(())), self._post, self._hear)
+        node.membership_index = membership_index
+        node.life = old.life if old is not None else 0
+        self.nodes[name] = node
+        self.start(name)
+
     def restart(self, name: str, *, keep_state: bool = True) -> None:
         self.crash(name)
         self.start(name, keep_state=keep_state)
@@ -136,6 +150,11 @@ class Network:
         self.settle(name)
         return chosen
 
+    def change(self, name: str, change: Change) -> tuple[int, int]:
+        where = self[name].running.change_membership(self.now, change)
+        self.settle(name)
+        return where
+
     def take_snapshot(self, name: str, *, trailing: int = 0) -> None:
         self[name].take_snapshot(self.now, trailing)
         self._checked()
@@ -161,7 +180,12 @@ class Network:
         """It arrives; where there is no way, or nobody, it is lost."""
         self.wire.remove(packet)
         node, call = self.nodes.get(packet.to), packet.call
-        if node is None or node.raft is None or (packet.sender, packet.to) in self.blocked:
+        if (
+            node is None
+            or node.raft is None
+            or (packet.sender, packet.to) in self.blocked
+            or not self._admits(node, packet)
+        ):
             self._gone(call)
         elif is_request(packet.message):
             node.owed[call.sender, call.id] += 1
@@ -190,6 +214,7 @@ class Network:
 
     def inject(self, sender: str, to: str, message: Message) -> None:
         """A message arrives that no node of this network has sent; nobody waits for its answer."""
+        self.invariants.checks_changes = False
         if is_request(message):
             self[to].owed[sender, message.request_id] += 1
         self[to].running.receive(self.now, sender, message)
@@ -303,6 +328,23 @@ class Network:
             node.owed.subtract([key])
             call = Call(out.to, node.name, message.request_id)
         self.wire.append(Packet(node.name, out.to, message, call))
+
+    def _admits(self, node: Node, packet: Packet) -> bool:
+        """As raftd.driver.peers does it: who is removed is told so, and an answer counts only from
+        the very member that was asked."""
+        sender = self.nodes.get(packet.sender)
+        if sender is None:
+            return True
+        since, server = sender.membership_index, node.server
+        if not is_request(packet.message):
+            return server.counts(sender.name, since)
+        if not server.has_removed(sender.name, since) or server.leader == sender.name:
+            return True
+        sender.told_removed = True
+        if sender.raft is not None:
+            sender.raft.removed(self.now)
+            self.settle(sender.name)
+        return False
 
     def _receive(self, packet: Packet, request_id: int) -> None:
         message = packet.message

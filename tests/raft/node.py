@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from raftd import record
-from raftd.raft.log import Entry
+from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.raft import Raft
 from raftd.raft.server import Server
@@ -39,6 +39,9 @@ class Node:
         self.on_note = on_note
         self.raft: Raft | None = None
         self.life = 0
+        self.membership_index = 0
+        self.told_removed = False
+        """durably"""
         self.applied: list[Entry] = []
         self._forget()
 
@@ -75,8 +78,12 @@ class Node:
 
     @property
     def commands(self) -> list[bytes]:
-        """The payloads of what is applied."""
-        return [payload for entry in self.applied if (payload := record.payload(entry))]
+        """The payloads of the commands that are applied."""
+        return [
+            payload
+            for entry in self.applied
+            if entry.type is EntryType.COMMAND and (payload := record.payload(entry))
+        ]
 
     # ---- lives
 
@@ -92,7 +99,15 @@ class Node:
         self.commit_index = len(self.applied)
         recovered = self.durable.recovered(tail_bytes)
         self.raft = Raft(
-            self.name, recovered, settings, random, encode, now=now, commit_index=len(self.applied)
+            self.name,
+            recovered,
+            settings,
+            random,
+            encode,
+            now=now,
+            commit_index=len(self.applied),
+            membership_index=self.membership_index,
+            told_removed=self.told_removed,
         )
 
     def crash(self) -> None:

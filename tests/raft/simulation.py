@@ -16,13 +16,24 @@ import traceback
 from collections.abc import Callable
 from random import Random
 
+from raftd.raft.changes import (
+    AddMember,
+    Change,
+    ChangeRefused,
+    DemoteMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+    target,
+)
 from raftd.raft.configuration import Configuration
 from raftd.raft.raft import Busy, NotLeader, TransferRefused
 from raftd.raft.state import Settings
 from tests.raft.network import Network
 from tests.raft.node import Node
 
-LIVENESS = 20.0
+LIVENESS = 30.0
+NAMES = ("n1", "n2", "n3", "n4", "n5", "n6", "n7")
 SETTINGS = Settings(
     heartbeat_interval=0.2,
     max_append_bytes=200,
@@ -46,7 +57,12 @@ class Simulation:
         self.asked: dict[tuple[str, int, int], int] = {}
         """(node, its life, ticket) -> what the read must see"""
         self.reads_answered = 0
-        actions: list[tuple[int, Callable[[], None]]] = [
+        self.joining: dict[tuple[int, int], str] = {}
+        """(index, term) of the entry that admits -> who starts once that is committed"""
+        self.lost: set[str] = set()
+        """Members whose disk is gone for good."""
+        self.changes = 0
+        actions: list[tuple[float, Callable[[], None]]] = [
             (200, self.deliver),
             (3, self.lose),
             (4, self.double),
@@ -55,6 +71,8 @@ class Simulation:
             (12, self.propose),
             (8, self.read),
             (1, self.transfer),
+            (5, self.change),
+            (0.2, self.lose_a_disk),
             (3, self.take_snapshot),
             (2, self.crash),
             (8, self.restart),
@@ -96,12 +114,23 @@ class Simulation:
                     self.acknowledged[index] = payload
                 del self.proposed[name, life, index, term]
 
+        for (index, term), name in list(self.joining.items()):
+            for node in self.network.up:
+                if index <= len(node.applied):
+                    if node.applied[index - 1].term == term:
+                        self.network.join(name, index)
+                        self.lost.discard(name)
+                    del self.joining[index, term]
+                    break
+
     def recover(self) -> None:
         """The faults stop."""
         network = self.network
         network.heal()
-        for node in network.nodes.values():
+        for node in list(network.nodes.values()):
             node.held.clear()
+            if node.name in self.lost:
+                continue
             if node.raft is None:
                 network.start(node.name)
             else:
@@ -109,25 +138,50 @@ class Simulation:
         end = network.now + LIVENESS
         while network.now < end and not self.is_whole():
             network.run(0.5)
+            self.look()
         assert self.is_whole(), (
             f"after {LIVENESS} s: leaders {network.leaders},"
             f" applied {[len(node.applied) for node in network.up]},"
-            f" {[str(node.server.role) for node in network.up]}"
+            f" {[str(node.server.role) for node in network.up]}, members {self.members}"
         )
-        first = network.up[0].applied
+        network.run(10)  # long enough for whoever is removed to ask, and to be told
+        self.look()
+        for node in network.up:
+            if node not in self.insiders:
+                assert not node.server.may_campaign, f"{node.name} may still disturb"
+        first = self.insiders[0].applied
         for index, payload in self.acknowledged.items():
             assert first[index - 1].record.endswith(payload), f"{index} was acknowledged and lost"
         assert not any(+node.owed for node in network.up), "requests without an answer"
 
     def is_whole(self) -> bool:
-        """One leads its own term, and everybody has applied the same."""
-        up = self.network.up
+        """One leads its own term, and every member has applied the same."""
+        up = self.insiders
         return (
             len(self.network.leaders) == 1
+            and not self.members.is_joint
             and len({node.server.current_term for node in up}) == 1
             and all(node.applied == up[0].applied for node in up)
             and all(len(node.applied) == node.server.log.last_index for node in up)
         )
+
+    @property
+    def members(self) -> Configuration:
+        """What the leader, or else whoever has the longest log, takes for the members."""
+        best = max(
+            self.network.up,
+            key=lambda node: (
+                node.server.log.last_term,
+                node.server.log.last_index,
+                node.name in self.network.leaders,
+            ),
+        )
+        return best.server.configuration
+
+    @property
+    def insiders(self) -> list[Node]:
+        members = self.members
+        return [n for n in self.network.up if members.is_member(n.name, n.membership_index)]
 
     # ---- what happens
 
@@ -190,6 +244,60 @@ class Simulation:
             except (Busy, TransferRefused):
                 continue
 
+    def change(self) -> None:
+        """By a careful operator: enough of those who are not lost stay voters."""
+        for name in self.network.leaders:
+            server = self.network[name].server
+            if server.configuration.is_joint:
+                continue
+            index = server.log.last_index + 1
+            change = self.a_change(server.configuration)
+            try:
+                new = target(server.configuration, change, index)
+                voters = set(new.voters)
+                if 2 * len(voters - self.lost) <= len(voters):
+                    continue
+                where = self.network.change(name, change)
+            except (Busy, ChangeRefused, NotLeader):
+                continue
+            self.changes += 1
+            for admitted in set(new.members) - set(server.configurations[-2][1].members):
+                self.joining[where] = admitted
+
+    def a_change(self, members: Configuration) -> Change:
+        name = self.random.choice(members.members)
+        newcomer = self.random.choice(NAMES)
+        if len(members.voters) > 4 and self.random.random() < 0.5:
+            return RemoveMember(self.random.choice(members.voters))
+        return self.random.choice(
+            (
+                AddMember(newcomer, newcomer),
+                AddMember(newcomer, newcomer, voter=False),
+                PromoteMember(name),
+                DemoteMember(name),
+                RemoveMember(name),
+                ReplaceMember(name, newcomer, newcomer),
+            )
+        )
+
+    def lose_a_disk(self) -> None:
+        """For good: its name can come back only as another member."""
+        node = self.a_node()
+        if node is None or self.lost:
+            return
+        for other in self.network.nodes.values():
+            for _, members in other.durable.recovered().configurations or ():
+                if not _survives(members, node.name):
+                    return
+            if not _survives(other.durable.snapshot.configuration, node.name):
+                return
+            if other.raft and not all(
+                _survives(members, node.name) for _, members in other.server.configurations
+            ):
+                return
+        self.network.crash(node.name)
+        self.lost.add(node.name)
+
     def take_snapshot(self) -> None:
         if node := self.a_node():
             self.network.take_snapshot(node.name, trailing=self.random.choice((0, 0, 3)))
@@ -201,7 +309,11 @@ class Simulation:
             self.network.crash(node.name)
 
     def restart(self) -> None:
-        down = [node for node in self.network.nodes.values() if node.raft is None]
+        down = [
+            node
+            for node in self.network.nodes.values()
+            if node.raft is None and node.name not in self.lost
+        ]
         if down:
             self.network.start(
                 self.random.choice(down).name,
@@ -237,6 +349,12 @@ class Simulation:
         waiting = [node for node in self.network.up if node.waiting]
         if waiting:
             self.network.save(self.random.choice(waiting).name)
+
+
+def _survives(members: Configuration, name: str) -> bool:
+    """A majority of each half is left without that one."""
+    halves = (members.voters, members.outgoing_voters)
+    return all(2 * len(set(half) - {name}) > len(half) for half in halves if half)
 
 
 def configuration_for(seed: int) -> Configuration:

@@ -11,6 +11,9 @@
     propose NODE WORD...               commands, together
     read NODE                          asks for a read index
     transfer NODE [NODE]               hands leadership over
+    change NODE WORD NAME [NAME]       add, add-learner, promote, demote, remove or replace a member
+    join NODE INDEX                    a new node, admitted by that entry, starts with an empty disk
+    members                            the members in force, everywhere
     snapshot NODE                      takes one, and drops the log it covers
     deliver [votes|pre-votes] [NODE...]   all that is under way, or that kind, or among those nodes
     step NUMBER [NODE...]              so many packets, the oldest first
@@ -32,7 +35,17 @@ from collections.abc import Callable
 
 import msgspec
 
+from raftd.raft.changes import (
+    AddMember,
+    Change,
+    ChangeRefused,
+    DemoteMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+)
 from raftd.raft.configuration import Configuration
+from raftd.raft.membership import describe
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
 from raftd.raft.raft import Busy, NotLeader, TransferRefused
 from raftd.raft.state import Settings
@@ -76,7 +89,7 @@ class Story:
         command: Callable[..., None] = getattr(self, f"do_{words[0]}")
         try:
             command(*words[1:])
-        except (Busy, NotLeader, TransferRefused) as refusal:
+        except (Busy, NotLeader, TransferRefused, ChangeRefused) as refusal:
             self.out.append(f"refused: {refusal}")
         for node in self.network.up if self.started else ():
             for ticket, index in node.reads.items():
@@ -117,6 +130,25 @@ class Story:
 
     def do_transfer(self, name: str, target: str | None = None) -> None:
         self.network.transfer(name, target)
+
+    def do_change(self, leader: str, word: str, name: str, by: str = "") -> None:
+        changes: dict[str, Callable[[], Change]] = {
+            "add": lambda: AddMember(name, f"tcp://{name}"),
+            "add-learner": lambda: AddMember(name, f"tcp://{name}", voter=False),
+            "promote": lambda: PromoteMember(name),
+            "demote": lambda: DemoteMember(name),
+            "remove": lambda: RemoveMember(name),
+            "replace": lambda: ReplaceMember(name, by, f"tcp://{by}"),
+        }
+        self.network.change(leader, changes[word]())
+
+    def do_join(self, name: str, membership_index: str) -> None:
+        self.network.join(name, int(membership_index))
+
+    def do_members(self) -> None:
+        for node in self.network.up:
+            removed = " (not its own any more)" if node.server.is_removed else ""
+            self.out.append(f"{node.name}: {describe(node.server.configuration)}{removed}")
 
     def do_snapshot(self, name: str) -> None:
         self.network.take_snapshot(name)

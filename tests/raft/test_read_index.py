@@ -57,7 +57,9 @@ def test_learners_confirm_nothing() -> None:
 
 def test_both_halves_confirm_a_read() -> None:
     network = Network(Configuration(("n1", "n2", "n3"), outgoing_voters=("n1", "n4", "n5")))
-    network.elect("n1")
+    network.sleep(2)
+    network.tick("n1")
+    network.deliver_until(lambda: network.leaders == ["n1"])
     ticket = network.read("n1")
     network.deliver_all(only=lambda p: {p.sender, p.to} <= {"n1", "n2", "n3"})
     assert network["n1"].reads == {}

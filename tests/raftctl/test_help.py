@@ -41,7 +41,9 @@ def test_each_command_has_help(raftctl: Raftctl, path: tuple[str, ...]) -> None:
 def test_examples_are_commands_there_are(raftctl: Raftctl, path: tuple[str, ...]) -> None:
     examples = re.findall(r"raftctl (.*)", raftctl(*path, "-h").text.partition("Examples:")[2])
     for example in examples:
-        if not example.startswith(("kv", "log", "leader", "members", "status", "reload", "--node")):
+        if not example.startswith(
+            ("kv", "log", "leader", "members", "status", "reload", "drain", "--node")
+        ):
             continue  # not an example, but a sentence
         words = shlex.split(re.split(r" {2,}| [|>] | \|\| ", example)[0])
         result = raftctl("--socket", "/nonexistent/raftd.sock", *words)

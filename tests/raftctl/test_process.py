@@ -306,6 +306,20 @@ def test_completion(daemon: FakeDaemon) -> None:
     assert _complete(daemon, "raftctl leader transfer node") == []
 
 
+def test_completion_of_keys_goes_to_the_next_slash(daemon: FakeDaemon) -> None:
+    found = [b"app/db/a", b"app/db/b", b"app/mode", b"app/\xff", b"app/bell\x07"]
+    daemon.answers["Range"] = {
+        "items": [canned.item(key, b"", 1) for key in found],
+        "more": False,
+    }
+    assert _complete(daemon, "raftctl kv get app/") == ["app/db/", "app/mode"]
+    assert _complete(daemon, "raftctl kv put app/db/") == ["app/db/a", "app/db/b"]
+    asked = {"prefix": "YXBwLw==", "limit": 200, "stale": True, "timeout_ms": 400}
+    assert daemon.asked("Range")[0] == asked
+    daemon.answers["Range"] = {"items": [{}], "more": False}
+    assert _complete(daemon, "raftctl kv get app/") == []
+
+
 def test_completion_scripts(daemon: FakeDaemon) -> None:
     for shell in ("zsh", "fish"):
         done = _run(daemon, "raftctl", _RAFTCTL_COMPLETE=f"{shell}_source")

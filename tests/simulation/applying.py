@@ -74,7 +74,7 @@ class Applier:
 
     def _apply_later(self) -> None:
         self._busy = False
-        if not self._installing:
+        if not self._installing and self.applied_index < self._target:
             self._apply_some()
             self._go_on()
 

@@ -12,9 +12,11 @@ nodes put out: their updates, messages and disks.
     counts only what is durable   a node itself what it has saved, a leader what others have
     leader completeness    a new leader has everything that was committed in earlier terms
     state machine safety   nobody takes other entries for committed
-    monotonic state        terms and commit indexes never go back
+    monotonic state        terms, commit indexes and snapshots never go back
     configuration in force the last one in the log, or else the snapshot's (section 6)
     durable state          what was promised to be on disk comes back in the next life
+
+Of the members, what raftd.raft.invariants_membership says.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
-from raftd.raft.state import Recovered, Role
+from raftd.raft.state import HardState, Recovered, Role
 from raftd.raft.update import Update
+from tests.simulation.members import check_changed, check_standing
 from tests.simulation.node import Node
 from tests.simulation.recovery import check_recovered
 from tests.simulation.shadow import ShadowLog
@@ -37,13 +41,14 @@ if TYPE_CHECKING:
 class _Seen:
     """One life, as its last update left it."""
 
-    __slots__ = ("commit_index", "leading", "match_index", "term", "to_apply")
+    __slots__ = ("commit_index", "leading", "match_index", "snapshot", "term", "to_apply")
 
     def __init__(self, commit_index: int) -> None:
         self.term = 0
         self.leading = 0
         """The term it led, 0 if it did not lead."""
         self.commit_index = commit_index
+        self.snapshot = 0
         self.to_apply = 0
         self.match_index: dict[str, int] = {}
 
@@ -80,6 +85,10 @@ class Checker:
             )
         self._seen[process] = _Seen(commit)
 
+    def meets(self, node: Node) -> None:
+        """A host that was not there in the beginning."""
+        self._nodes[node.name] = node
+
     def ends(self, process: Process) -> None:
         self._seen.pop(process, None)
 
@@ -95,6 +104,7 @@ class Checker:
             log.install(update.snapshot_to_install)
             if log.last_index == last > log.base_index:
                 self._reached("snapshot beside its suffix")
+        newest = log.configurations[-1][0]
         if update.entries:
             if leads and seen.leading == term and update.entries[0].index <= log.last_index:
                 raise Violation(
@@ -130,12 +140,22 @@ class Checker:
         if commit != seen.commit_index:
             self._new_commit(process, seen.commit_index, commit)
             seen.commit_index = commit
+        if log.configurations[-1][0] != newest and "membership" in process.world.plan.rates:
+            check_changed(process, newest, len(self.committed))
+        check_standing(process)
         if update.commit_index < seen.to_apply:
             raise Violation(
                 "monotonic state",
                 f"{process.name} was to apply up to {seen.to_apply}, now {update.commit_index}",
             )
         seen.to_apply = update.commit_index
+        snapshot = server.snapshot.last_included_index
+        if snapshot < seen.snapshot:
+            raise Violation(
+                "monotonic state",
+                f"{process.name} had a snapshot up to {seen.snapshot}, now up to {snapshot}",
+            )
+        seen.snapshot = snapshot
 
     def _new_entries(self, process: Process, log: ShadowLog, entries: Sequence[Entry]) -> None:
         first = entries[0].index
@@ -182,13 +202,15 @@ class Checker:
         self.elections += 1
         if any(each.raft.server.role is Role.LEADER for each in self._seen if each is not process):
             self._reached("two leaders at once")
-        voters = process.raft.server.configuration.voters
-        votes = [each for each in voters if self.votes.get((each, term)) == process.name]
-        if len(votes) * 2 <= len(voters):
-            raise Violation(
-                "elected by a majority",
-                f"{process.name} leads term {term} with no vote but of {' and '.join(votes)}",
-            )
+        if process.node.durable.hard_state == HardState(term, process.name):
+            self.votes[process.name, term] = process.name  # who is alone has asked nobody
+        for voters in _halves(process.raft.server.configuration):
+            votes = [each for each in voters if self.votes.get((each, term)) == process.name]
+            if len(votes) * 2 <= len(voters):
+                raise Violation(
+                    "elected by a majority",
+                    f"{process.name} leads term {term} with no vote but of {' and '.join(votes)}",
+                )
         for earlier, index in self._commit_by_term.items():
             if earlier < term and not process.log.has(index, self.committed[index - 1]):
                 raise Violation(
@@ -245,16 +267,25 @@ class Checker:
                 f"{name}, {server.role.value} of term {server.current_term}, is the first to take"
                 f" entry {index} of term {term} for committed",
             )
-        voters = server.configuration.voters
-        holders = [each for each in voters if self._nodes[each].durable.log.has(index, term)]
-        if len(holders) * 2 <= len(voters):
+        # The configuration may have changed right behind the commit, in the same step.
+        in_force = [members for _, members in log.configurations[-2:]]
+        holders = [each for each in self._nodes if self._nodes[each].durable.log.has(index, term)]
+        if not any(_majority_of_each(members, holders) for members in in_force):
             raise Violation(
                 "commit rule",
                 f"{name} takes entry {index} of term {term} for committed, which only"
-                f" {' and '.join(holders) or 'nobody'} has on disk",
+                f" {' and '.join(holders) or 'nobody'} has on disk; members are {in_force[-1]}",
             )
         for each in range(known + 1, index + 1):
             entry_term = log.term(each)
             assert entry_term is not None
             self.committed.append(entry_term)
         self._commit_by_term[server.current_term] = index
+
+
+def _halves(members: Configuration) -> list[tuple[str, ...]]:
+    return [half for half in (members.voters, members.outgoing_voters) if half]
+
+
+def _majority_of_each(members: Configuration, holders: Sequence[str]) -> bool:
+    return all(2 * len(set(half) & set(holders)) > len(half) for half in _halves(members))

@@ -15,10 +15,10 @@ from raftd.storage.disk import (
 from tests.simulation.files import Crashed, SimulatedFiles
 from tests.simulation.machine import Machine
 from tests.simulation.node import Node
-from tests.simulation.process import Process
 from tests.simulation.violation import Violation
 
 if TYPE_CHECKING:
+    from tests.simulation.process import Process
     from tests.simulation.world import World
 
 CLUSTER_ID = b"simulated 123456"
@@ -39,7 +39,8 @@ class Lives:
                 Path("/data") / node.name,
                 name=node.name,
                 cluster_id=CLUSTER_ID,
-                initial=self._world.initial,
+                initial=node.initial,
+                membership_index=node.membership_index,
                 segment_bytes=self._world.plan.segment_bytes,
                 tail_bytes=self._world.plan.settings.tail_bytes,
                 files=files,
@@ -61,7 +62,7 @@ class Lives:
         recovered = disk.recovered
         self._world.checker.recovers(node, recovered)
         node.durable.accept(recovered, list(recovered.configurations))
-        process = Process(self._world, node, disk, files, machine)
+        process = self._world.make_process(node, disk, files, machine)
         node.process = process
         self._world.checker.begins(process)
         process.enter(process.begin)
@@ -91,6 +92,7 @@ class Lives:
             self._world.checker.ends(node.process)
             node.process.dead = True
             node.process.files.die()
+            node.process.end()
             node.process = None
         if power:
             node.drive.lose_power()
@@ -102,6 +104,7 @@ class Lives:
         """It died inside a disk operation."""
         self._world.checker.ends(process)
         process.dead = True
+        process.end()
         process.node.process = None
         self._after_crash(process.node, crash)
 

@@ -9,10 +9,9 @@ import msgspec
 
 from raftd.raft import append_entries, install_snapshot, quorum, raft
 from raftd.raft.log import Entry, Log
-from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse, Response
+from raftd.raft.messages import AppendEntriesRequest, Response
 from raftd.raft.raft import Raft
 from raftd.raft.server import Server
-from raftd.raft.state import SnapshotMetadata
 from raftd.raft.update import Outgoing, Update
 from tests.simulation.mutations import Patches, mutation
 
@@ -99,16 +98,6 @@ def sent_counts_as_matched(patches: Patches) -> None:
     original = patches.set(append_entries, "_match_index", match_index)
 
 
-@mutation("a leader believes what a follower had said in an earlier term")
-def response_of_an_older_term_believed(patches: Patches) -> None:
-    def handle(server: Server, now: float, sender: str, response: AppendEntriesResponse) -> None:
-        if response.term < server.current_term:
-            response = msgspec.structs.replace(response, term=server.current_term)
-        original(server, now, sender, response)
-
-    original = patches.set(append_entries, "handle_response", handle)
-
-
 @mutation("the commit index is the leader's, even where nothing of it has arrived")
 def commit_index_without_min(patches: Patches) -> None:
     def handle(server: Server, now: float, sender: str, request: AppendEntriesRequest) -> None:
@@ -146,7 +135,7 @@ def applies_what_is_not_saved(patches: Patches) -> None:
     original = patches.set(Raft, "take_update", take_update)
 
 
-@mutation("a save counts, although what it saved was truncated meanwhile", limit=2000)
+@mutation("a save counts, although what it saved was truncated meanwhile")
 def persisted_ignores_truncation(patches: Patches) -> None:
     def persisted(self: Raft, now: float, update: Update) -> None:
         original(self, now, update)
@@ -165,20 +154,6 @@ def configuration_not_rolled_back(patches: Patches) -> None:
         self.configurations = configurations
 
     original = patches.set(Server, "truncate_from", truncate)
-
-
-@mutation("a snapshot from the leader always throws the whole log away")
-def snapshot_loses_the_suffix(patches: Patches) -> None:
-    def install(server: Server, request: Any) -> None:
-        server.log.base_term = None
-        log_term = Log.term
-        Log.term = lambda self, index: None  # type: ignore[method-assign]
-        try:
-            original(server, request)
-        finally:
-            Log.term = log_term  # type: ignore[method-assign]
-
-    original = patches.set(install_snapshot, "_install", install)
 
 
 @mutation("a snapshot is acknowledged before it is installed")
@@ -203,17 +178,6 @@ def snapshot_without_its_configuration(patches: Patches) -> None:
     original = patches.set(install_snapshot, "_install", install)
 
 
-@mutation("an older snapshot takes the place of a newer one", limit=2000)
-def snapshot_goes_back(patches: Patches) -> None:
-    def taken(self: Raft, now: float, metadata: SnapshotMetadata, compact_index: int) -> None:
-        if metadata.last_included_index < self.server.snapshot.last_included_index:
-            self.server.snapshot = metadata
-            self.server.configurations[0] = (metadata.last_included_index, metadata.configuration)
-        original(self, now, metadata, compact_index)
-
-    original = patches.set(Raft, "snapshot_taken", taken)
-
-
 @mutation("the tail in memory is taken to reach further back than it does")
 def log_slice_ignores_eviction(patches: Patches) -> None:
     def slice_from(self: Log, first: int, max_bytes: int) -> tuple[Entry, ...] | None:
@@ -223,22 +187,6 @@ def log_slice_ignores_eviction(patches: Patches) -> None:
         return found
 
     original = patches.set(Log, "slice", slice_from)
-
-
-@mutation("entries read from disk are sent, whatever has happened to the log meanwhile", limit=3000)
-def entries_read_are_not_checked(patches: Patches) -> None:
-    def read(server: Server, now: float, peer: str, entries: tuple[Entry, ...]) -> None:
-        progress = server.progress.get(peer)
-        if progress is None or not progress.reading or not entries:
-            original(server, now, peer, entries)
-            return
-        progress.reading = False
-        prev = server.log.term(progress.next_index - 1)
-        if entries[0].index == progress.next_index and prev is not None:
-            before = progress.next_index - 1
-            append_entries._send(server, now, peer, progress, before, prev, entries)
-
-    original = patches.set(append_entries, "entries_read", read)
 
 
 @mutation("the leader never goes back where a follower does not agree")

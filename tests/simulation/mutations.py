@@ -1,14 +1,21 @@
 """Deliberate bugs, injected one at a time: a simulation that does not catch them is too weak.
 
-Each is a few lines that take the place of the right ones. `known_seed` is one that caught it when
-it was last looked for; should the code have changed so that it does not any more, others are
-tried, up to `limit`.
+Each is a few lines that take the place of the right ones. For each a seed is written down that
+caught it when it was last looked for; should the code have changed so that it does not any more,
+others are tried, up to `limit`.
+
+Some bugs need so rare a coincidence (a leader led twice, with an answer or a read under way since
+before) that thousands of seeds do not meet it. They are broken by hand, and seen, in tests/raft:
+an answer of an older term believed, entries sent that were read for an earlier leadership, the
+suffix behind a snapshot thrown away, an older snapshot in the place of a newer one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +23,7 @@ import msgspec
 from tests.simulation.plan import plan
 from tests.simulation.world import Result, World
 
+KNOWN_SEEDS = Path(__file__).with_name("known_seeds.json")
 LIMIT = 300
 """Seeds within which each must be caught, unless it says otherwise."""
 
@@ -73,7 +81,12 @@ def mutation(
 
 def every() -> list[Mutation]:
     """All of them; their modules register them when they are imported."""
-    from tests.simulation import mutants_elections, mutants_log, mutants_storage  # noqa: F401, PLC0415
+    from tests.simulation import (  # noqa: PLC0415
+        mutants_elections,  # noqa: F401
+        mutants_log,  # noqa: F401
+        mutants_members,  # noqa: F401
+        mutants_storage,  # noqa: F401
+    )
 
     return list(ALL.values())
 
@@ -94,29 +107,56 @@ def applied(bug: Mutation) -> Iterator[None]:
         patches.undo()
 
 
-def hunt(bug: Mutation, known_seed: int | None = None) -> Caught | None:
+@cache
+def is_clean(seed: int) -> bool:
+    """Whether the seed finds nothing without a bug: else it says nothing about one."""
+    return not World(plan(seed)).run().property
+
+
+def hunt(bug: Mutation) -> Caught | None:
     """Try the known seed, then others until one catches it; None if none does."""
-    seeds = [*([] if known_seed is None else [known_seed]), *range(bug.limit)]
-    with applied(bug):
-        for tried, seed in enumerate(seeds, start=1):
+    known = known_seeds().get(bug.name)
+    seeds = [*([] if known is None else [known]), *range(bug.limit)]
+    for tried, seed in enumerate(seeds, start=1):
+        with applied(bug):
             result = World(plan(seed)).run()
-            if result.property:
-                return Caught(result, tried)
+        if result.property and is_clean(seed):
+            return Caught(result, tried)
     return None
 
 
-def main(only: str | None) -> int:
-    """Print the table. The exit status: 1 if any is not caught."""
+@cache
+def known_seeds() -> dict[str, int]:
+    """By name of a mutation, the seed that caught it when it was last looked for."""
+    return msgspec.json.decode(KNOWN_SEEDS.read_bytes(), type=dict[str, int])
+
+
+def main(only: str | None, *, afresh: bool) -> int:
+    """Print the table. The exit status: 1 if any is not caught.
+
+    With `afresh` the known seeds are forgotten, found anew, and written down."""
+    found: dict[str, int] = dict(known_seeds())
+    bugs = [bug for bug in every() if only is None or only in bug.name]
+    if afresh:
+        for bug in bugs:
+            known_seeds().pop(bug.name, None)
     missed = 0
     print(f"{'mutation':36} {'seeds':>5} {'seed':>5}  caught by")
-    for bug in every():
-        if only is not None and only not in bug.name:
-            continue
+    for bug in bugs:
         caught = hunt(bug)
         if caught is None:
             missed += 1
             print(f"{bug.name:36} {bug.limit:5} {'':5}  NOT CAUGHT: {bug.text}", flush=True)
-        else:
-            result = caught.result
-            print(f"{bug.name:36} {caught.tried:5} {result.seed:5}  {result.property}", flush=True)
+            continue
+        result = caught.result
+        print(f"{bug.name:36} {caught.tried:5} {result.seed:5}  {result.property}", flush=True)
+        found[bug.name] = result.seed
+        if afresh:
+            KNOWN_SEEDS.write_bytes(_lines(found))
     return 1 if missed else 0
+
+
+def _lines(seeds: dict[str, int]) -> bytes:
+    names = [bug.name for bug in every()]
+    kept = {name: seeds[name] for name in names if name in seeds}
+    return msgspec.json.format(msgspec.json.encode(kept), indent=2) + b"\n"

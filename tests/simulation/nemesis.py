@@ -19,7 +19,6 @@ class Nemesis:
         self._world = world
         self._random = world.random
         self._timeout = world.plan.settings.election_timeout[1]
-        self._configurations = 1
         self._kinds: dict[str, Callable[[], None]] = {
             "one-way cut": self._one_way_cut,
             "partition": self._partition,
@@ -37,7 +36,8 @@ class Nemesis:
             "bit rot": self._bit_rot,
             "clock rate": self._clock_rate,
             "leadership transfer": self._transfer,
-            "reconfiguration": self._reconfigure,
+            "reconfiguration": world.members.move,
+            "membership": world.members.change,
         }
 
     def start(self) -> None:
@@ -101,7 +101,7 @@ class Nemesis:
 
     def _one_way_cut(self) -> None:
         victim = self._victim().name
-        others = [name for name in self._world.plan.names if name != victim]
+        others = [name for name in self._world.nodes if name != victim]
         some = others if self._random.random() < 0.5 else [self._random.choice(others)]
         if self._random.random() < 0.5:
             self._cut("one-way cut", [(victim, other) for other in some])
@@ -109,14 +109,14 @@ class Nemesis:
             self._cut("one-way cut", [(other, victim) for other in some])
 
     def _partition(self) -> None:
-        names = list(self._world.plan.names)
+        names = list(self._world.nodes)
         self._random.shuffle(names)
         middle = self._random.randrange(1, len(names))
         self._split(names[:middle], names[middle:], "partition")
 
     def _isolation(self) -> None:
         victim = self._victim().name
-        others = [name for name in self._world.plan.names if name != victim]
+        others = [name for name in self._world.nodes if name != victim]
         self._split([victim], others, "isolation")
 
     def _old_leader(self) -> None:
@@ -125,7 +125,7 @@ class Nemesis:
         leader = self._leader()
         if leader is None:
             return
-        others = [name for name in self._world.plan.names if name != leader.name]
+        others = [name for name in self._world.nodes if name != leader.name]
         pairs = [(other, leader.name) for other in others]
         if self._random.random() < 0.7:
             pairs += [(one, other) for other, one in pairs]
@@ -251,12 +251,6 @@ class Nemesis:
     def _transfer(self) -> None:
         world = self._world
         process = self._victim().process
-        target = self._random.choice((None, *world.plan.names))
+        target = self._random.choice((None, *world.nodes))
         if process is not None:
             process.enter(process.serving.transfer, target)
-
-    def _reconfigure(self) -> None:
-        process = self._victim().process
-        self._configurations += 1
-        if process is not None:
-            process.enter(process.serving.reconfigure, self._configurations)

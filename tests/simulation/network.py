@@ -72,7 +72,8 @@ class Network:
         self.carry(sender.name, call.sender.name, self._answered, call, sender, message)
 
     def _arrive(self, call: Call) -> None:
-        process = self._world.nodes[call.to].process
+        node = self._world.nodes.get(call.to)
+        process = node.process if node is not None else None
         if process is None:
             if self._random.random() < REFUSED_QUICKLY:
                 self.carry(call.to, call.sender.name, self._give_up, call)

@@ -58,6 +58,9 @@ class Node:
         """Nobody starts it any more."""
         self.met: frozenset[str] = frozenset()
         """The peers whose identity its disk knows."""
+        self.membership_index = 0
+        """The entry that admitted it; 0: it was there from the beginning."""
+        self.initial = initial
         self.durable = Durable(initial)
         self.slow_disk = 0.0
         """Seconds that a save may take on top."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from raftd.raft.configuration import Configuration
 from raftd.storage.disk import DiskFull
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class Peers:
         self._process = process
         self._disk = process.disk
         self._known = process.disk.known_peers
+        self._met: Configuration | None = None
         process.node.met = frozenset(self._known)
 
     @property
@@ -29,20 +31,25 @@ class Peers:
         known = self._known.get(name)
         return known.node_id if known is not None else b""
 
-    def meet_all(self) -> None:
-        for peer in self._process.raft.server.peers:
-            self._meet(peer)
+    def follow(self) -> None:
+        """Meet whoever is new (raftd.driver.contacts)."""
+        server = self._process.raft.server
+        if server.configuration is not self._met:
+            self._met = server.configuration
+            for peer in server.peers:
+                self._meet(peer)
 
     def _meet(self, peer: str) -> None:
         """Learn who a peer is while all is well (raftd.driver.driver._meet)."""
         process = self._process
-        if peer not in self._known:
+        if peer not in self._known and peer in process.raft.server.peers:
             process.world.network.carry(process.name, peer, self._greet, peer, once=True)
             process.later(process.settings.election_timeout[0], self._meet, peer)
 
     def _greet(self, peer: str) -> None:
         """At the peer's end of the wire."""
-        process = self._process.world.nodes[peer].process
+        node = self._process.world.nodes.get(peer)
+        process = node.process if node is not None else None
         if process is not None:
             process.enter(process.peers.greeted, self._process, self.id_of(peer))
 
@@ -51,6 +58,19 @@ class Peers:
             process = self._process
             answer = sender.enter, sender.peers.admits, process, sender.peers.node_id
             process.world.network.carry(process.name, sender.name, *answer, once=True)
+
+    def refuses(self, sender: Process) -> bool:
+        """Who was removed is told so, unless this node follows it."""
+        process = self._process
+        server = process.raft.server
+        since = sender.node.membership_index
+        if not server.has_removed(sender.name, since) or server.leader == sender.name:
+            return False
+        process.world.count("told to be removed")
+        process.world.network.carry(
+            process.name, sender.name, sender.enter, sender.told_removed, once=True
+        )
+        return True
 
     def admits(self, sender: Process, known_as: bytes) -> bool:
         """Whether a message counts (raftd.driver.peers._admit): is its sender who it was, and

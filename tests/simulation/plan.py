@@ -34,7 +34,7 @@ FAULTS = (
     "leadership transfer",
     "reconfiguration",
 )
-"""Kinds that `Plan.rates` may have."""
+"""Kinds that `_rates` chooses from."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -108,7 +108,9 @@ THEMES: dict[str, dict[str, float]] = {
 def plan(seed: int) -> Plan:
     random = Random(f"plan {seed}")
     theme = random.choice(("", "", "", "", *list(THEMES)[1:]))
-    rates = _rates(random) | THEMES[theme]
+    rates = _rates(random) | THEMES[theme] | _membership(seed)
+    if "membership" in rates:
+        rates.pop("bit rot", None)
     snapshots = theme in {"snapshots", "rot"} or random.random() < 0.7
     segment_bytes = random.choice((4096, 4096, 8192))
     settings = _settings(random, small=snapshots or random.random() < 0.5)
@@ -147,6 +149,11 @@ def _settings(random: Random, *, small: bool) -> Settings:
         tail_bytes=random.choice((0, 300, 1000, 5000)) if small else 1 << 20,
         snapshot_chunk_bytes=random.choice((100, 300, 1000, 1 << 16)),
     )
+
+
+def _membership(seed: int) -> dict[str, float]:
+    """Every fourth seed changes members, often or more often; nobody is lost for good in it."""
+    return {} if seed % 4 != 3 else {"membership": (0.7, 1.5, 3.0)[seed // 4 % 3]}
 
 
 def _rates(random: Random) -> dict[str, float]:

@@ -7,7 +7,9 @@ looks like.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,8 @@ from raftd.raft.messages import (
 )
 from raftd.raft.raft import Raft
 from raftd.raft.update import Outgoing, Update
-from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
+from raftd.state_trace.traced import TracedRaft
+from raftd.storage.disk import DirectoryDamaged, Disk, DiskFull, Standing, StorageFailed
 from tests.simulation.applying import Applier
 from tests.simulation.files import Crashed, SimulatedFiles
 from tests.simulation.machine import Machine
@@ -61,13 +64,16 @@ class Process:
         self._group = world.plan.group
         self._answers: dict[tuple[str, int], tuple[Call, float]] = {}
         """(sender, request id) -> the request that waits for its answer, and until when"""
-        self._calls = dict.fromkeys(world.plan.names, 0)
+        self._calls: defaultdict[str, int] = defaultdict(int)
         self._deadline = -math.inf
         self._timer_at = math.inf
         self._step_due = self._stepping = self._step_again = False
         self.log: ShadowLog = node.durable.log.copy()
         dice = Random(f"dice {world.plan.seed} {node.name} {node.lives}")
-        self.raft = Raft(
+        make: Callable[..., Raft] = Raft
+        if world.state_trace is not None:
+            make = partial(TracedRaft, sink=world.state_trace)
+        self.raft = make(
             node.name,
             disk.recovered,
             self.settings,
@@ -75,6 +81,8 @@ class Process:
             self._encode,
             now=self.now(),
             commit_index=machine.last_applied,
+            membership_index=disk.identity.membership_index,
+            told_removed=disk.standing.removed_at > 0,
         )
         self.applier = Applier(self)
         self.snapshots = Snapshots(self)
@@ -109,8 +117,11 @@ class Process:
 
     def begin(self) -> None:
         """As raftd.driver.driver.run."""
-        self.peers.meet_all()
+        self.peers.follow()
         self.kick()
+
+    def end(self) -> None:
+        """It is dead: nothing of it is left that could go on."""
 
     def resume(self) -> None:
         """Everything that came meanwhile is there at once."""
@@ -145,6 +156,7 @@ class Process:
         for note in update.notes:
             world.trace.say(world.events.now, note.text)
         world.checker.look(self, update)
+        self.peers.follow()
         for outgoing in update.messages:
             self._send(outgoing)
         if update.snapshot_to_install is not None:
@@ -167,6 +179,15 @@ class Process:
         self.raft.persisted(self.now(), update)
         for outgoing in update.messages_after_save:
             self._send(outgoing)
+        self.kick()
+
+    def told_removed(self) -> None:
+        """A member says so (raftd.driver.peers)."""
+        try:
+            self.disk.note_standing(Standing(removed_at=1))
+        except DiskFull:
+            return
+        self.raft.removed(self.now())
         self.kick()
 
     def disk_changed(self) -> None:
@@ -225,6 +246,8 @@ class Process:
     def receive_answer(self, call: Call, responder: Process, message: Message) -> None:
         if not self.peers.admits(responder, self.peers.node_id):
             return
+        if not self.raft.server.counts(responder.name, responder.node.membership_index):
+            return
         if not call.done:
             call.done = True
             self._calls[call.to] -= 1
@@ -247,7 +270,7 @@ class Process:
 
     def receive_request(self, call: Call) -> None:
         """As raftd.driver.driver._answer_request."""
-        if not self.peers.admits(call.sender, call.known_as):
+        if self.peers.refuses(call.sender) or not self.peers.admits(call.sender, call.known_as):
             return
         message = call.message
         key = (call.sender.name, message.request_id)

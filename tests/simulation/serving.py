@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from raftd.raft.configuration import Configuration, encode
-from raftd.raft.log import Entry, EntryType
 from raftd.raft.raft import Busy, NotLeader, TransferRefused
 from raftd.raft.state import Role
 from raftd.raft.update import ReadReady
@@ -46,7 +44,8 @@ class Serving:
 
     def _forward(self, leader: str, payload: bytes, answer: Answer) -> None:
         """At the leader's end of the wire."""
-        process = self._process.world.nodes[leader].process
+        node = self._process.world.nodes.get(leader)
+        process = node.process if node is not None else None
         if process is not None:
             process.enter(process.serving.forwarded, self._process.name, payload, answer)
 
@@ -102,7 +101,8 @@ class Serving:
 
     def _ask(self, leader: str, confirmed: Callable[[int | None], None]) -> None:
         """At the leader's end of the wire."""
-        process = self._process.world.nodes[leader].process
+        node = self._process.world.nodes.get(leader)
+        process = node.process if node is not None else None
         if process is not None:
             process.enter(process.serving.asked, self._process.name, confirmed)
 
@@ -139,22 +139,3 @@ class Serving:
             return
         self._process.world.count("leadership transfer")
         self._process.kick()
-
-    def reconfigure(self, number: int) -> None:
-        """If the node leads, append a configuration with the same members at other addresses.
-
-        Only an entry: raftd.raft has no call for it yet."""
-        server, process = self._raft.server, self._process
-        if server.role is not Role.LEADER or server.transfer is not None:
-            return
-        old = server.configuration
-        addresses = {name: f"tcp://{name}:{number}" for name in old.members}
-        new = Configuration(old.voters, old.outgoing_voters, old.learners, addresses)
-        index, term = server.log.last_index + 1, server.current_term
-        raw = server.encode(index, term, EntryType.CONFIGURATION, encode(new))
-        server.append(Entry(index, term, EntryType.CONFIGURATION, raw, new))
-        process.world.count("reconfiguration")
-        process.world.trace.say(
-            process.world.events.now, f"{process.name} appends configuration {number} at {index}"
-        )
-        process.kick()

@@ -15,7 +15,8 @@ from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.progress import Mode
 from raftd.raft.state import SnapshotMetadata
 from raftd.raft.update import EntriesWanted, SnapshotChunk
-from raftd.storage.disk import DiskFull, NotInLog
+from raftd.storage.disk import DiskFull, NotInLog, StorageFailed
+from raftd.storage.errors import is_full
 from tests.simulation.shadow import Attempt
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Snapshots:
         self._disk = process.disk
         self._durable = process.node.durable
         self._limit = process.world.plan.snapshot_log_bytes
+        self._kept_bytes = 0
+        """What the last snapshot left of the log."""
         self._taking = False
         self._incoming: dict[Key, tuple[Path, int]] = {}
         self._to_install: set[Key] = set()
@@ -57,7 +60,8 @@ class Snapshots:
     # ---- taken here
 
     def consider(self) -> None:
-        if self._taking or self._disk.used_bytes <= self._limit or self._is_sending():
+        grown = self._disk.used_bytes - self._kept_bytes
+        if self._taking or grown <= self._limit or self._is_sending():
             return
         self._taking = True
         path = self._disk.snapshot_path()
@@ -78,7 +82,7 @@ class Snapshots:
         term = server.log.term(index)
         if term is None or index <= server.snapshot.last_included_index:
             self._remove(path)
-            self._taking = False
+            self._may_take()
             return
         configuration = next(
             members for at, members in reversed(server.configurations) if at <= index
@@ -117,7 +121,7 @@ class Snapshots:
 
     def _compact(self, index: int) -> None:
         self._disk.compact(index)
-        self._taking = False
+        self._may_take()
 
     def _gave_up(self, path: Path, error: Exception) -> None:
         process = self._process
@@ -127,6 +131,7 @@ class Snapshots:
 
     def _may_take(self) -> None:
         self._taking = False
+        self._kept_bytes = self._disk.used_bytes
 
     def _a_moment(self) -> float:
         process = self._process
@@ -179,15 +184,26 @@ class Snapshots:
             except OSError:
                 pass  # the leader will send it again
         self._incoming[key] = path, received
-        if request.done and received == request.size:
-            handle = files.open(path)
-            data = files.read_all(handle, request.size, 0)
-            files.close(handle)
-            if hashlib.sha256(data).hexdigest() != request.checksum:
-                del self._incoming[key]
-                self._remove(path)
-                return 0
+        if request.done and received == request.size and not self._is_whole(path, request):
+            del self._incoming[key]
+            self._remove(path)
+            return 0
         return received
+
+    def _is_whole(self, path: Path, request: InstallSnapshotRequest) -> bool:
+        """Durable, and what the leader has."""
+        files = self._process.files
+        handle = files.open(path)
+        try:
+            files.fsync(handle)
+            data = files.read_all(handle, request.size, 0)
+        except OSError as error:
+            if not is_full(error):
+                raise StorageFailed("fsync", path, error.errno or 0) from error
+            return False
+        finally:
+            files.close(handle)
+        return hashlib.sha256(data).hexdigest() == request.checksum
 
     def install(self, metadata: SnapshotMetadata) -> None:
         """Put the received snapshot in place of the log. Raises DiskFull."""

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
+from collections.abc import Iterator
 from random import Random
 
 import msgspec
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Role
+from raftd.storage.disk import Disk
 from tests.history import Operation
 from tests.linearizability import Undecided, check
 from tests.simulation.checker import Checker
 from tests.simulation.clients import Client
 from tests.simulation.events import Events
-from tests.simulation.files import DiskFaults
+from tests.simulation.files import DiskFaults, SimulatedFiles
 from tests.simulation.law import Law
 from tests.simulation.lives import Lives
+from tests.simulation.machine import Machine
+from tests.simulation.members import Members
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import Node
 from tests.simulation.outcomes import Outcomes
 from tests.simulation.plan import Plan
 from tests.simulation.process import Process
+from tests.simulation.state_trace import StateTrace
 from tests.simulation.trace import Trace
 from tests.simulation.violation import Violation
 
@@ -48,9 +53,14 @@ class Result(msgspec.Struct):
 class World:
     """`nodes` by name. `history` is what the clients saw."""
 
-    def __init__(self, plan: Plan, *, echo: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, *, echo: bool = False, state_trace: StateTrace | None = None
+    ) -> None:
         self.plan = plan
         self.events = Events()
+        self.state_trace = state_trace
+        if state_trace is not None:
+            state_trace.events = self.events
         self.trace = Trace(echo=echo)
         self.random = Random(f"world {plan.seed}")
         addresses = {name: f"tcp://{name}:1" for name in plan.names}
@@ -64,6 +74,7 @@ class World:
         self.history: list[Operation] = []
         self.clients = [Client(self, number) for number in range(plan.clients)]
         self.lives = Lives(self)
+        self.members = Members(self)
         self.nemesis = Nemesis(self)
         self.healed = False
 
@@ -80,15 +91,8 @@ class World:
         result = Result(self.plan.seed)
         try:
             self._run()
-        except Violation as violation:
-            result.property, result.text = violation.name, violation.text
-        except AssertionError as error:
-            where = "".join(traceback.format_tb(error.__traceback__, limit=-3))
-            result.property, result.text = "assertion in raftd", f"{error}\n{where}"
         except Exception as error:
-            where = "".join(traceback.format_tb(error.__traceback__, limit=-6))
-            result.property, result.text = "unexpected exception", f"{error!r}\n{where}"
-        if result.property:
+            result.property, result.text = _explain(error)
             self.say(f"VIOLATION of {result.property}: {result.text}")
         result.virtual_seconds = self.events.now
         result.events = self.events.handled
@@ -102,6 +106,12 @@ class World:
         return result
 
     def _run(self) -> None:
+        for end in self._phases():
+            self.events.run_until(end)
+        self._judge()
+
+    def _phases(self) -> Iterator[float]:
+        """The whole run, but for time itself: yields the times until when to let it go on."""
         plan = self.plan
         for node in self.nodes.values():
             node.disk_faults.short = plan.short_operations
@@ -109,14 +119,12 @@ class World:
         for client in self.clients:
             client.start()
         self.nemesis.start()
-        self.events.run_until(plan.duration)
+        yield plan.duration
         self._heal()
-        calm = plan.settings.election_timeout[1]
-        self.events.run_until(self.events.now + 3 * calm)
+        yield self.events.now + 3 * plan.settings.election_timeout[1]
         for client in self.clients:
             client.stopped = True
-        self._settle()
-        self._judge()
+        yield from self._settle()
 
     def _heal(self) -> None:
         """No fault from here on; what they broke is repaired by whoever runs the cluster."""
@@ -138,18 +146,18 @@ class World:
                 if process.paused:
                     process.resume()
 
-    def _settle(self) -> None:
+    def _settle(self) -> Iterator[float]:
         """Liveness: everybody catches up, writes and reads work, within the stated time."""
         end = self.events.now + self.plan.liveness
         probe = Client(self, len(self.clients))
         self.clients.append(probe)
         probe.start()
         while self.events.now < end and not (probe.answered >= 3 and probe.stopped):
-            self.events.run_until(self.events.now + 0.5)
+            yield self.events.now + 0.5
             probe.stopped = probe.answered >= 3
-        self.events.run_until(self.events.now + 0.1)
+        yield self.events.now + 0.1
         while self.events.now < end and self._unsettled():
-            self.events.run_until(self.events.now + 0.25)
+            yield self.events.now + 0.25
         problem = self._unsettled()
         if not probe.stopped:
             problem = f"clients get no answers; {problem}"
@@ -160,7 +168,10 @@ class World:
 
     def _unsettled(self) -> str:
         """What is still missing; empty if nothing is."""
-        live = [node for node in self.nodes.values() if not node.excluded]
+        members = self.members.of_the_leader()
+        if members is not None and (members.is_joint or members.promotions):
+            return f"the members are still being changed: {members}"
+        live = [node for node in self.members.insiders() if not node.excluded]
         down = [node.name for node in live if node.process is None]
         if down:
             return f"{', '.join(down)} does not start"
@@ -183,7 +194,7 @@ class World:
     def _judge(self) -> None:
         images = {
             node.process.machine.image()
-            for node in self.nodes.values()
+            for node in self.members.insiders()
             if node.process is not None and not node.excluded
         }
         if len(images) != 1:
@@ -198,6 +209,12 @@ class World:
             return
         if illegal is not None:
             raise Violation("linearizability", f"key {illegal.key}: {illegal.explanation}")
+
+    def make_process(
+        self, node: Node, disk: Disk, files: SimulatedFiles, machine: Machine
+    ) -> Process:
+        """A new life of the node; `Process.begin` sets it going."""
+        return Process(self, node, disk, files, machine)
 
     # ---- for clients
 
@@ -217,6 +234,17 @@ class World:
                 if process.name == last:
                     return process
         return random.choice(up) if up else None
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Which property it breaks, and how."""
+    if isinstance(error, Violation):
+        return error.name, error.text
+    if isinstance(error, AssertionError):
+        where = "".join(traceback.format_tb(error.__traceback__, limit=-3))
+        return "assertion in raftd", f"{error}\n{where}"
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-6))
+    return "unexpected exception", f"{error!r}\n{where}"
 
 
 def _describe(process: Process) -> str:

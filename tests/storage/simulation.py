@@ -238,14 +238,20 @@ class SimulatedFiles(Files):
         return twin
 
     def power_cuts(self, dice: Random, torn: int = 6) -> Iterator[Image]:
-        """What may be on disk if the power goes now.
+        """What may be on disk if the power goes now: nothing of what was not synced, all of it, or,
+        with `torn`, all of it up to each sector, and from each on.
 
-        With `torn` random choices of sectors, and with so many of them alone lost, or left."""
+        On top of that come `torn` random choices of sectors, and so many of them alone lost, or
+        left."""
         for names in self._names_left():
             yield _image(names, lambda: False)
             pieces = sum(inode.pieces() for _, inode in names)
             if pieces:
                 yield _image(names, lambda: True)
+            for number in range(1, pieces if torn else 0):
+                for before in (True, False):
+                    numbers = itertools.count()
+                    yield _image(names, lambda n=numbers, x=number, b=before: (next(n) < x) == b)  # type: ignore[misc]
             for number in range(min(torn, pieces) if pieces > 1 else 0):
                 chance = dice.random()
                 yield _image(names, lambda chance=chance: dice.random() < chance)  # type: ignore[misc]

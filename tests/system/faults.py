@@ -6,12 +6,14 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
+from raftd.server import ExitStatus
 from tests.system.client import CallError, NoAnswer, NoConnection
 from tests.system.clock import WallClock
 from tests.system.cluster import Cluster
 from tests.system.network import Network
 from tests.system.node import Node
 from tests.system.small_disk import fill
+from tests.system.tracing import Trace
 
 LONGEST_S = 4.0
 """How long a fault lasts at most: some end before anybody notices, some long after."""
@@ -28,6 +30,7 @@ class Faults:
         network: Network | None,
         clocks: Mapping[str, WallClock],
         small_disks: bool,
+        can_trace: bool,
     ) -> None:
         self._cluster = cluster
         self._dice = dice
@@ -46,7 +49,9 @@ class Faults:
         ]
         if network is not None:
             self._all += [self._isolate_leader, self._isolate_somebody, self._cut_one_way]
-            self._all += [self._cut_some]
+            self._all += [self._cut_some, self._lose_packets]
+        if can_trace:
+            self._all.append(self._fail_sync)
         if clocks:
             self._all.append(self._jump)
         if small_disks:
@@ -163,6 +168,29 @@ class Faults:
         wires = [(one, other) for one in names for other in names if one != other]
         return self._cut(*self._dice.sample(wires, self._dice.randint(2, len(wires) // 2)))
 
+    def _lose_packets(self) -> str:
+        assert self._network is not None
+        percent = self._dice.choice([5, 20, 50])
+        names = self._dice.sample(list(self._cluster.nodes), self._dice.randint(1, 2))
+        for name in names:
+            self._network.lose(name, percent)
+        try:
+            self._last()
+        finally:
+            self._network.heal()
+        return f"lost {percent} % of the packets to {' and '.join(names)}"
+
+    def _fail_sync(self) -> str:
+        """The daemon must end by itself, and never try again what failed."""
+        node = self._somebody()
+        node.wait_until_up()
+        with Trace(node, "fdatasync", "fdatasync:error=EIO:when=1"):
+            node.wait_for_exit(ExitStatus.STORAGE_FAILED)
+        assert "Input/output error" in node.log_of_this_life
+        self._last()
+        node.start()
+        return f"failed a sync of {node.name}, which ended"
+
     def _jump(self) -> str:
         name = self._dice.choice(list(self._clocks))
         offset = self._dice.choice([-86_400, -10, 0, 10, 86_400, 10**8])
@@ -171,6 +199,7 @@ class Faults:
 
     def _fill_disk(self) -> str:
         node = self._somebody()
+        node.wait_until_up()  # on a full disk it does not start, and says so
         filler = node.data / "filler"
         fill(filler)
         try:

@@ -41,12 +41,13 @@ class Load:
         seed: int = 0,
         prefix: str = "",
     ) -> None:
-        """`keys`: how many, shared by all; 0: every operation has a key of its own.
+        """`nodes` may change meanwhile: where clients go, at least one at any time.
+        `keys`: how many, shared by all; 0: every operation has a key of its own.
 
         `pause_s`: a client's longest rest between two operations, so that daemons get time.
         """
         self.recorder = recorder or Recorder()
-        self._nodes = list(nodes)
+        self._nodes = nodes
         self._prefix = prefix
         self._keys = [f"{prefix}key{number}" for number in range(keys)]
         self._kinds = kinds

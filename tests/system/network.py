@@ -99,6 +99,10 @@ class Network:
         address = self.addresses[source]
         self._nft(target, f"add rule inet cuts input ip saddr {address} drop")
 
+    def lose(self, name: str, percent: int) -> None:
+        """So many packets that should reach `name` do not."""
+        self._nft(name, f"add rule inet cuts input numgen random mod 100 < {percent} drop")
+
     def isolate(self, name: str) -> None:
         """Nothing goes in or out."""
         for other in self.addresses:

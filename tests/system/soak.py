@@ -4,10 +4,10 @@
 
 Runs three (or --nodes) daemons in rounds. In each round clients work on keys of their own while
 faults happen (tests.system.faults): kills, pauses, restarts, transfers; as root also partitions,
-one-way cuts and full disks; with libfaketime also jumps of clocks. Behind each round the cluster
-must converge, all nodes must have the same state, and the round's history must be linearizable.
-FILE gets all operations, as tests.history describes. Exit status 1 at the first fault of raftd's;
-the daemons' logs are then printed and kept.
+one-way cuts, lost packets and full disks; with strace syncs that fail; with libfaketime jumps of
+clocks. Behind each round the cluster must converge, all nodes must have the same state, and the
+round's history must be linearizable. FILE gets all operations, as tests.history describes. Exit
+status 1 at the first fault of raftd's; the daemons' logs are then printed and kept.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tests.system.faults import Faults
 from tests.system.load import Load, assert_linearizable, assert_same_state, read_back, summary
 from tests.system.network import Network, require_namespaces
 from tests.system.small_disk import mounted
+from tests.system.tracing import require_strace
 
 FAULTS_PER_ROUND = 15
 DISK_MB = 64
@@ -85,12 +86,20 @@ def _surroundings(size: int, dice: random.Random) -> Generator[tuple[Cluster, Fa
         small_disks = _possible(lambda: _mount_all(cluster))
         for node in cluster:
             node.wrapper = network.wrapper(node.name) if network else ()
+        can_trace = _possible(require_strace)
         print(
-            f"partitions: {bool(network)}, clocks: {bool(clocks)}, full disks: {small_disks}; "
-            f"everything is in {cluster.directory}",
+            f"partitions: {bool(network)}, clocks: {bool(clocks)}, full disks: {small_disks}, "
+            f"failing syncs: {can_trace}; everything is in {cluster.directory}",
             flush=True,
         )
-        faults = Faults(cluster, dice, network=network, clocks=clocks, small_disks=small_disks)
+        faults = Faults(
+            cluster,
+            dice,
+            network=network,
+            clocks=clocks,
+            small_disks=small_disks,
+            can_trace=can_trace,
+        )
         cluster.start()
         try:
             yield cluster, faults

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from raftd import __version__
 from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds, to_base64
 from raftd.admin.handlers.driver_api import Driver
-from raftd.admin.protocol import EXPECTED_MORE, PERMISSION_DENIED, CallError
+from raftd.admin.handlers.members import Members, demand_privilege
+from raftd.admin.protocol import EXPECTED_MORE, CallError
 from raftd.admin.protocol import NODE as INTERFACE
 from raftd.driver.errors import NoSuchMember
 from raftd.driver.reports import LogEntry
@@ -20,11 +21,11 @@ MAX_COUNT = 10_000
 PAGE = 1000
 
 
-class Node:
+class Node(Members):
     """`reload` reads the configuration's log levels again; what it raises is told to the caller."""
 
     def __init__(self, driver: Driver, reload: Callable[[], None]) -> None:
-        self._driver = driver
+        super().__init__(driver)
         self._reload = reload
 
     async def get_status(self, _: Call, timeout_ms: int | None) -> Reply:
@@ -37,7 +38,7 @@ class Node:
     async def transfer_leadership(
         self, call: Call, name: str | None, timeout_ms: int | None
     ) -> Reply:
-        _demand_privilege(call)
+        demand_privilege(call)
         timeout = timeout_seconds(timeout_ms, TRANSFER_TIMEOUT_MS)
         try:
             leader = await self._driver.transfer_leadership(name, timeout=timeout)
@@ -46,7 +47,7 @@ class Node:
         return {"leader": leader}
 
     def reload(self, call: Call) -> Reply:
-        _demand_privilege(call)
+        demand_privilege(call)
         try:
             self._reload()
         except Exception as error:
@@ -97,8 +98,3 @@ class Node:
             entries = await follower.next()
             for start in range(0, len(entries), PAGE):
                 await call.send({"entries": entries[start : start + PAGE]})
-
-
-def _demand_privilege(call: Call) -> None:
-    if not call.privileged:
-        raise CallError(PERMISSION_DENIED)

@@ -1,0 +1,105 @@
+"""Part of io.raftd.Node: changing the members, and keeping one away from leadership."""
+
+from __future__ import annotations
+
+import msgspec
+
+from raftd import join
+from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds
+from raftd.admin.handlers.driver_api import Driver
+from raftd.admin.protocol import NODE, PERMISSION_DENIED, CallError
+from raftd.driver.errors import NoSuchMember
+from raftd.raft.changes import (
+    AddMember,
+    Change,
+    DemoteMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+    SetAddress,
+)
+
+CHANGE_TIMEOUT_MS = 5000
+
+
+class Members:
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    async def change_members(
+        self,
+        call: Call,
+        action: str,
+        name: str,
+        new_name: str | None,
+        address: str | None,
+        learner: bool | None,
+        dry_run: bool | None,
+        force: bool | None,
+        timeout_ms: int | None,
+    ) -> Reply:
+        demand_privilege(call)
+        change = _change(action, name, new_name, address, learner=learner is True)
+        report = await self._driver.change_members(
+            change,
+            dry_run=dry_run is True,
+            force=force is True,
+            timeout=timeout_seconds(timeout_ms, CHANGE_TIMEOUT_MS),
+        )
+        file = None
+        if report.join:
+            file = join.configuration_file(
+                change.by if isinstance(change, ReplaceMember) else change.name,
+                join.parse(report.join),
+                report.addresses,
+                self._driver.shared_settings(),
+            )
+        members = {
+            key: value
+            for key, value in msgspec.structs.asdict(report).items()
+            if key not in {"join", "addresses"}
+        }
+        return {"report": {**members, "configuration_file": file}}
+
+    async def drain(
+        self, call: Call, name: str | None, force: bool | None, timeout_ms: int | None
+    ) -> Reply:
+        return await self._drain(call, name, timeout_ms, drained=True, force=force is True)
+
+    async def undrain(self, call: Call, name: str | None, timeout_ms: int | None) -> Reply:
+        return await self._drain(call, name, timeout_ms, drained=False, force=False)
+
+    async def _drain(
+        self, call: Call, name: str | None, timeout_ms: int | None, *, drained: bool, force: bool
+    ) -> Reply:
+        demand_privilege(call)
+        timeout = timeout_seconds(timeout_ms, CHANGE_TIMEOUT_MS)
+        try:
+            who = await self._driver.drain(name, drained=drained, force=force, timeout=timeout)
+        except NoSuchMember:
+            raise CallError(f"{NODE}.NoSuchMember", {"name": name or ""}) from None
+        return {"name": who}
+
+
+def _change(
+    action: str, name: str, new_name: str | None, address: str | None, *, learner: bool
+) -> Change:
+    """Raises CallError (InvalidParameter)."""
+    if address is None and action in {"add", "replace", "set_address"}:
+        raise invalid("address")
+    if new_name is None and action == "replace":
+        raise invalid("new_name")
+    changes: dict[str, Change] = {
+        "add": AddMember(name, address or "", voter=not learner),
+        "promote": PromoteMember(name),
+        "demote": DemoteMember(name),
+        "remove": RemoveMember(name),
+        "replace": ReplaceMember(name, new_name or "", address or ""),
+        "set_address": SetAddress(name, address or ""),
+    }
+    return changes[action]
+
+
+def demand_privilege(call: Call) -> None:
+    if not call.privileged:
+        raise CallError(PERMISSION_DENIED)

@@ -1,0 +1,114 @@
+"""io.raftd.Node: changing members, draining; who may, and what the driver is told."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from raftd.admin.protocol import PERMISSION_DENIED
+from raftd.raft.changes import (
+    AddMember,
+    Change,
+    DemoteMember,
+    PromoteMember,
+    RemoveMember,
+    ReplaceMember,
+    SetAddress,
+)
+from tests.admin.fake_driver import FakeDriver
+from tests.admin.handler_calls import ROOT, Socket, invalid, refused
+
+CHANGE = "Node.ChangeMembers"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "change"),
+    [
+        ({"action": "add", "name": "n4", "address": "a"}, AddMember("n4", "a")),
+        (
+            {"action": "add", "name": "n4", "address": "a", "learner": True},
+            AddMember("n4", "a", voter=False),
+        ),
+        ({"action": "promote", "name": "n4"}, PromoteMember("n4")),
+        ({"action": "demote", "name": "n4"}, DemoteMember("n4")),
+        ({"action": "remove", "name": "n4"}, RemoveMember("n4")),
+        (
+            {"action": "replace", "name": "n3", "new_name": "n4", "address": "a"},
+            ReplaceMember("n3", "n4", "a"),
+        ),
+        ({"action": "set_address", "name": "n3", "address": "a"}, SetAddress("n3", "a")),
+    ],
+)
+async def test_each_action(
+    socket: Socket, driver: FakeDriver, parameters: dict[str, Any], change: Change
+) -> None:
+    await socket.call(CHANGE, ROOT, **parameters, dry_run=True, force=True)
+    assert driver.changes == [(change, True, True)]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "wrong"),
+    [
+        ({"action": "add", "name": "n4"}, "address"),
+        ({"action": "replace", "name": "n4", "address": "a"}, "new_name"),
+        ({"action": "replace", "name": "n4", "new_name": "n5"}, "address"),
+        ({"action": "set_address", "name": "n4"}, "address"),
+        ({"action": "explode", "name": "n4"}, "action"),
+        ({"action": "add"}, "name"),
+    ],
+)
+async def test_what_an_action_needs(
+    socket: Socket, driver: FakeDriver, parameters: dict[str, Any], wrong: str
+) -> None:
+    assert await refused(socket, CHANGE, ROOT, **parameters) == invalid(wrong)
+    assert driver.changes == []
+
+
+async def test_the_file_for_the_new_host(socket: Socket) -> None:
+    """Ready to be started with, and with what has to be the same on all hosts."""
+    reply = await socket.call(CHANGE, ROOT, action="add", name="n.4", address="a")
+    report = reply["report"]
+    assert report["index"] == 7
+    assert tomllib.loads(report["configuration_file"]) == {
+        "name": "n.4",
+        "join": f"{'ab' * 16}:7",
+        "allow_plaintext": True,
+        "election_timeout_ms": [300, 600],
+        "members": {"node1": "tcp://127.0.0.1:7001", "n.4": "tcp://192.0.2.1:7001"},
+    }
+
+
+async def test_a_refusal_is_an_answer(socket: Socket) -> None:
+    reply = await socket.call(CHANGE, ROOT, action="remove", name="n4", dry_run=True)
+    report = reply["report"]
+    assert (report["refused"], report["forcible"]) == ("it would be unsafe", True)
+    assert (report["index"], report["configuration_file"]) == (None, None)
+
+
+@pytest.mark.parametrize("drained", [True, False])
+async def test_drain(socket: Socket, driver: FakeDriver, drained: bool) -> None:
+    method = "Node.Drain" if drained else "Node.Undrain"
+    assert await socket.call(method, ROOT) == {"name": "node1"}
+    assert await socket.call(method, ROOT, name="node2") == {"name": "node2"}
+    assert driver.drains == [(None, drained, False), ("node2", drained, False)]
+    answer = await refused(socket, method, ROOT, name="x")
+    assert answer == ("Node.NoSuchMember", {"name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("ChangeMembers", {"action": "remove", "name": "n4"}),
+        ("Drain", {}),
+        ("Undrain", {}),
+    ],
+)
+async def test_not_everybody_may(
+    socket: Socket, driver: FakeDriver, method: str, parameters: dict[str, Any]
+) -> None:
+    name, _ = await refused(socket, f"Node.{method}", **parameters)
+    assert name == PERMISSION_DENIED
+    assert not driver.changes
+    assert not driver.drains
