@@ -8,17 +8,22 @@ promised its votes and entries. Who hears from no leader asks around whether it 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import trio
 
+from raftd import journal
 from raftd.codec import ReportRequest
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.waiting import Signal
 from raftd.raft.configuration import Configuration
+from raftd.raft.membership import describe
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role
 from raftd.transport.transport import Unreachable
+
+log = logging.getLogger("raftd.raft")
 
 LONELY = 3
 """Election timeouts without a leader after which a node asks who knows it."""
@@ -45,6 +50,7 @@ class Contacts:
         self._since: Mapping[str, int] = {}
         self._is_open = True
         self._changed = Signal()
+        self._told = raft.server.committed_configuration
         self.addresses: dict[str, str] = {}
         """of all others that this node may have to talk to"""
 
@@ -56,6 +62,7 @@ class Contacts:
             return
         self._latest = latest
         self._is_open = latest[0] > server.commit_index
+        self._tell(server.committed_configuration)
         wanted = dict(self._file) if not latest[1].members else {}
         for _, members in [(0, server.committed_configuration), *self._uncommitted()]:
             wanted.update(self._addresses_of(members))
@@ -69,6 +76,14 @@ class Contacts:
         if wanted != self.addresses or since != self._since:
             self._changed.fire()
         self.addresses, self._since = wanted, since
+
+    def _tell(self, members: Configuration) -> None:
+        """What has become of the members, once it is certain."""
+        if members.is_joint or members == self._told:
+            return
+        self._told = members
+        about = journal.fields("member-changed", index=self._raft.server.commit_index)
+        log.info("the voters are %s now", describe(members), extra=about)
 
     def _uncommitted(self) -> list[tuple[int, Configuration]]:
         server = self._raft.server

@@ -157,7 +157,7 @@ class Raft:
         server = self.server
         if not server.told_removed:
             server.told_removed = True
-            server.note("is no member of the cluster any more", "warning")
+            server.note("is no member of the cluster any more", "warning", event="member-changed")
         if server.role is not Role.LEADER or membership.must_go(server):
             become_follower(server, now, server.current_term, None)
 

@@ -35,6 +35,11 @@ def voters(node: Node) -> tuple[str, ...]:
     return node.driver.raft.server.configuration.voters
 
 
+def _told(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
+    """The journal's kinds of event of all records with that text."""
+    return [record.raftd.event for record in caplog.records if text in record.getMessage()]  # type: ignore[attr-defined]
+
+
 async def add(cluster: Cluster, name: str, *, voter: bool = True) -> None:
     """Admitted, started, and, as a voter, promoted."""
     leader = await cluster.leader()
@@ -46,13 +51,18 @@ async def add(cluster: Cluster, name: str, *, voter: bool = True) -> None:
     await until(lambda: cluster[name].driver.applier.applied_index >= (report.index or 0))
 
 
-async def test_one_becomes_three_and_one_again(autojump_clock: MockClock, tmp_path: Path) -> None:
+async def test_one_becomes_three_and_one_again(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Any node takes the call; who is removed hands over, is told, and says so."""
+    caplog.set_level("INFO")
     async with running(tmp_path, 1) as cluster:
         await cluster["n1"].put("a", "1")
         for name in ("n2", "n3"):
             await add(cluster, name)
         assert voters(cluster["n3"]) == ("n1", "n2", "n3")
+        await until(lambda: len(_told(caplog, "the voters are n1, n2, n3 now")) == 3)
+        assert set(_told(caplog, "the voters are n1, n2, n3 now")) == {"member-changed"}
         assert await cluster["n3"].get("a") == "1"
         report = await change(cluster["n3"], RemoveMember("n1"))
         assert (report.before.tolerates, report.after.tolerates) == (1, 0)

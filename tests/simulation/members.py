@@ -112,7 +112,8 @@ class Members:
                 index, term = leader.raft.change_membership(leader.now(), change)
             except (Busy, ChangeRefused, NotLeader):
                 return
-            self._world.count("membership")
+            moves = isinstance(change, SetAddress)
+            self._world.count("reconfiguration" if moves else "membership")
             if isinstance(change, AddMember | ReplaceMember):
                 self._born += 1
                 name = change.by if isinstance(change, ReplaceMember) else change.name
