@@ -88,7 +88,14 @@ def _not_known(p: _Parameters) -> str:
     return f"the daemon does not know {p.method}: is it older than this raftctl ({__version__})?"
 
 
-_NODE, _KV = protocol.NODE, protocol.KV
+def _no_such_state(p: _Parameters) -> str:
+    return (
+        f"no state behind entry {p['index']}: snapshot and log of this node reach"
+        f" {p['first_index']} to {p['last_index']}"
+    )
+
+
+_NODE, _KV, _SNAPSHOTS = protocol.NODE, protocol.KV, protocol.SNAPSHOTS
 _SENTENCES: dict[str, tuple[Callable[[_Parameters], str], ExitCode]] = {
     f"{_KV}.NotFound": (lambda p: f"no such key: {p.bytes_of('key')}", ExitCode.NOT_FOUND),
     f"{_KV}.CompareFailed": (_compare_failed, ExitCode.COMPARE_FAILED),
@@ -113,6 +120,8 @@ _SENTENCES: dict[str, tuple[Callable[[_Parameters], str], ExitCode]] = {
     f"{_NODE}.Refused": (lambda p: f"refused: {p['reason']}", ExitCode.REFUSED),
     f"{_NODE}.NoSuchEntry": (_no_such_entry, ExitCode.NOT_FOUND),
     f"{_NODE}.NoSuchMember": (lambda p: f'no member is called "{p["name"]}"', ExitCode.NOT_FOUND),
+    f"{_SNAPSHOTS}.Refused": (lambda p: f"refused: {p['reason']}", ExitCode.REFUSED),
+    f"{_SNAPSHOTS}.NoSuchState": (_no_such_state, ExitCode.NOT_FOUND),
     protocol.PROTOCOL_ERROR: (
         lambda p: f"the daemon did not take the call: {p['reason']}",
         ExitCode.FAILED,

@@ -130,6 +130,29 @@ class ReportResponse(msgspec.Struct, frozen=True, tag="report!"):
     report: bytes
 
 
+class FetchRequest(msgspec.Struct, frozen=True, tag="fetch?"):
+    """A node whose state is not to be believed asks for the leader's: a piece of a snapshot.
+
+    `checksum` empty: of a new one, which the leader takes now.
+    """
+
+    checksum: str
+    offset: Counter
+    size: Counter
+
+
+class FetchResponse(msgspec.Struct, frozen=True, tag="fetch!"):
+    """A piece of the snapshot with this metadata; None: there is none, and `reason` says why."""
+
+    last_included_index: Counter | None
+    last_included_term: Counter = 0
+    configuration: Configuration | None = None
+    size: Counter = 0
+    checksum: str = ""
+    data: bytes = b""
+    reason: str = ""
+
+
 class MembersRequest(msgspec.Struct, frozen=True, tag="members?"):
     """Change the members, or, with `dry_run`, say what that would mean."""
 
@@ -182,6 +205,8 @@ ClientMessage = (
     | TransferResponse
     | ReportRequest
     | ReportResponse
+    | FetchRequest
+    | FetchResponse
     | MembersRequest
     | MembersResponse
     | DrainRequest

@@ -45,6 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
     log_memory_bytes: int = 32 << 20
     segment_bytes: int = 64 << 20
     snapshot_log_bytes: int = 256 << 20
+    log_tail_bytes: int = 64 << 20
     connections: int = 1024
 
 
@@ -63,6 +64,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 1
     election_timeout_ms: tuple[int, int] = (1000, 2000)
     heartbeat_interval_ms: int = 100
+    check_interval_ms: int = 10_000
     log: str = "info"
     socket: Path
     socket_group: str | None = None

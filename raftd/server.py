@@ -247,7 +247,14 @@ def _settings(config: Config) -> DriverSettings:
         max_uncommitted_bytes=limits.uncommitted_bytes,
         tail_bytes=limits.log_memory_bytes,
     )
-    return DriverSettings(algorithm, limits.entry_bytes, limits.snapshot_log_bytes, config.priority)
+    return DriverSettings(
+        algorithm,
+        limits.entry_bytes,
+        limits.snapshot_log_bytes,
+        limits.log_tail_bytes,
+        config.check_interval_ms / 1000,
+        priority=config.priority,
+    )
 
 
 async def _serve_socket(

@@ -156,6 +156,7 @@ SETTINGS: dict[str, Check] = {
     "priority": _integer(0, 100),
     "election_timeout_ms": _range,
     "heartbeat_interval_ms": _integer(1, 60_000),
+    "check_interval_ms": _integer(100, 86_400_000),
     "log": _log,
     "socket": socket_path,
     "socket_group": _group,
@@ -170,5 +171,6 @@ LIMITS: dict[str, Check] = {
     "log_memory_bytes": _integer(64 * KiB, 16 * GiB),
     "segment_bytes": _integer(64 * KiB, 1 * GiB),
     "snapshot_log_bytes": _integer(64 * KiB, 1024 * GiB),
+    "log_tail_bytes": _integer(0, 1024 * GiB),
     "connections": _integer(1, 65_536),
 }

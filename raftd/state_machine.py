@@ -6,7 +6,7 @@ same results on every node. It is a view of snapshot and log and may be thrown a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -40,8 +40,20 @@ class StateMachine(Protocol):
         """The index of the last entry applied; 0 for none. Kept together with the state."""
         ...
 
-    def apply(self, batch: Sequence[Committed]) -> list[bytes]:
+    @property
+    def context(self) -> bytes:
+        """What the last `apply` with a context has left beside the state; empty if none has."""
+        ...
+
+    def apply(
+        self,
+        batch: Sequence[Committed],
+        context: Callable[[Sequence[bytes]], bytes] | None = None,
+    ) -> list[bytes]:
         """Apply entries in order, all in one step, and return one result for each.
+
+        `context` is given the results, and what it returns is stored in the same step, in snapshots
+        too: bytes that mean nothing to a state machine.
 
         Indexes are contiguous and start at last_applied + 1. A body that makes no sense is the
         client's mistake: its result says so, nothing is raised. Raises OSError, with nothing done,
@@ -65,6 +77,10 @@ class StateMachine(Protocol):
 
     def restore(self, path: Path) -> None:
         """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
+        ...
+
+    def scratch(self, directory: Path) -> StateMachine:
+        """Another one of this kind, empty, with its files in `directory`."""
         ...
 
     def describe(self, body: bytes) -> str:

@@ -39,6 +39,7 @@ def test_members_are_all_that_must_be_said(file: Path) -> None:
         members={f"node{n}": f"tcp://127.0.0.1:700{n}" for n in (1, 2, 3)},
         election_timeout_ms=(1000, 2000),
         heartbeat_interval_ms=100,
+        check_interval_ms=10_000,
         log="info",
         socket=Path("/run/raftd/node1/raftd.sock"),
         socket_group=None,
@@ -80,6 +81,7 @@ def test_everything_can_be_said(file: Path) -> None:
         log_memory_bytes = 262144
         segment_bytes = 524288
         snapshot_log_bytes = 1048576
+            log_tail_bytes = 0
         connections = 10
         [members]
         "db.eu-1" = "tcp://DB1.example.org:7100"
@@ -95,7 +97,7 @@ def test_everything_can_be_said(file: Path) -> None:
     )
     assert (found.election_timeout_ms, found.heartbeat_interval_ms) == ((300, 600), 30)
     assert msgspec.structs.astuple(found.limits) == (
-        *(4096, 65536, 8, 131072, 262144, 524288, 1048576, 10),
+        *(4096, 65536, 8, 131072, 262144, 524288, 1048576, 0, 10),
     )
     assert found.warnings == ()
 

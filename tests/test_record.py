@@ -108,7 +108,7 @@ def test_zeros_are_no_record() -> None:
         (sealed(2**63, 1, 1), "out of range"),
         (sealed(1, 2**63, 1), "out of range"),
         (sealed(2**64 - 1, 2**64 - 1, 1), "out of range"),
-        (sealed(1, 1, 3), "unknown entry type 3"),
+        (sealed(1, 1, 5), "unknown entry type 5"),
         (sealed(1, 1, 255), "unknown entry type 255"),
         (sealed(1, 1, 2, b"junk"), "holds no configuration"),
         (sealed(1, 1, 1, b"abc", length=4), "not all there"),

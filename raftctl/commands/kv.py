@@ -144,8 +144,8 @@ def range_(
             for item in page:
                 session.printer.json(encoding.item_json(item, base64=base64, keys_only=keys_only))
         else:
-            rows = [_row(item, keys_only, base64) for item in page]
-            session.printer.lines(_listed(session, rows, keys_only, first))
+            rows = [row(item, keys_only, base64) for item in page]
+            session.printer.lines(listed(session, rows, keys_only, first))
         first = False
 
 
@@ -246,7 +246,7 @@ def _pages(session: Session, prefix: bytes, limit: int | None, stale: bool) -> I
         left = None if left is None else left - len(items)
 
 
-def _row(item: Item, keys_only: bool, base64: bool) -> list[str]:
+def row(item: Item, keys_only: bool, base64: bool) -> list[str]:
     show = encoding.wire if base64 else readable
     key = show(encoding.from_wire(item["key"]))
     if keys_only:
@@ -254,7 +254,7 @@ def _row(item: Item, keys_only: bool, base64: bool) -> list[str]:
     return [str(item["revision"]), key, show(encoding.from_wire(item["value"]))]
 
 
-def _listed(session: Session, rows: list[list[str]], keys_only: bool, first: bool) -> list[str]:
+def listed(session: Session, rows: list[list[str]], keys_only: bool, first: bool) -> list[str]:
     """Lines of a page: the value is last, and cut where a terminal's line ends."""
     printer = session.printer
     if keys_only:

@@ -23,7 +23,8 @@ from typing import Any, Self
 SERVICE = "org.varlink.service"
 NODE = "io.raftd.Node"
 KV = "io.raftd.KV"
-INTERFACES = (SERVICE, NODE, KV)
+SNAPSHOTS = "io.raftd.Snapshots"
+INTERFACES = (SERVICE, NODE, KV, SNAPSHOTS)
 
 INTERFACE_NOT_FOUND = f"{SERVICE}.InterfaceNotFound"
 METHOD_NOT_FOUND = f"{SERVICE}.MethodNotFound"

@@ -1,4 +1,4 @@
-"""The command line of the daemon: `raftd run`, `raftd cluster`, `raftd check-config`."""
+"""The command line of the daemon, and of the tools for nodes that are stopped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from raftd import __version__
 from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
 from raftd.cli.init import init
+from raftd.cli.inspect import inspect
+from raftd.cli.recover import recover
+from raftd.cli.repair import repair
+from raftd.cli.restore import restore
 from raftd.cli.run import run
 
 EXIT_STATUSES = """\
@@ -49,6 +53,10 @@ cli.add_command(run)
 cli.add_command(cluster)
 cli.add_command(init)
 cli.add_command(check_config)
+cli.add_command(inspect)
+cli.add_command(repair)
+cli.add_command(recover)
+cli.add_command(restore)
 
 
 def main() -> None:

@@ -59,6 +59,7 @@ def _rows(config: Config) -> Iterator[tuple[str, object]]:
     yield "socket_group", config.socket_group or "that of the process"
     yield "election_timeout_ms", "{} to {}".format(*config.election_timeout_ms)
     yield "heartbeat_interval_ms", config.heartbeat_interval_ms
+    yield "check_interval_ms", config.check_interval_ms
     yield "priority", config.priority
     yield "log", config.log
     for key, value in msgspec.structs.asdict(config.limits).items():

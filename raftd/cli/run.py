@@ -23,7 +23,7 @@ from raftd.cli.check_config import load_or_exit
 )
 def run(file: Path | None) -> None:
     """Run one node in the foreground until SIGTERM or Ctrl-C; SIGHUP reads the log levels again."""
-    config = load_or_exit(file or _only_configuration())
+    config = load_or_exit(file or only_configuration())
     logs.configure(config.log, node=config.name)
     for warning in config.warnings:
         logging.getLogger("raftd.server").warning(warning)
@@ -32,7 +32,8 @@ def run(file: Path | None) -> None:
     sys.exit(server.run(config))
 
 
-def _only_configuration() -> Path:
+def only_configuration() -> Path:
+    """The one configuration where they are looked for; click.UsageError if it is not one."""
     directory = places.configuration_directory()
     files = sorted(directory.glob("*.toml"))
     if len(files) == 1:

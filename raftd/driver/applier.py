@@ -11,14 +11,16 @@ from pathlib import Path
 import msgspec
 import trio
 
-from raftd import journal, record
+from raftd import features, journal
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
 from raftd.driver.waiting import Promise, Signal
-from raftd.raft.log import Entry, EntryType
+from raftd.raft.log import Entry
 from raftd.raft.raft import Raft
-from raftd.state_machine import Committed, StateMachine, decode_command
-from raftd.storage.disk import Disk, StorageFailed
+from raftd.replay import apply_entries
+from raftd.state_hash import Diverged
+from raftd.state_machine import StateMachine
+from raftd.storage.disk import DirectoryMismatch, Disk, StorageFailed
 
 log = logging.getLogger("raftd.driver")
 
@@ -78,6 +80,8 @@ class Applier:
         self._reader_count = 0
         self.problem: str | None = None
         """Why the state machine takes no entries now; None: it does."""
+        self.diverged: str | None = None
+        """Why the state is not to be believed; nothing is applied then, and nothing read."""
         self.changed = Signal()
         """Fires whenever `applied_index` has grown."""
 
@@ -90,6 +94,8 @@ class Applier:
 
     def _apply_at_once(self) -> bool:
         """If that is little work, and none is under way. False: `run` has to do it."""
+        if self.diverged is not None or self._installing:
+            return False
         count = self._target - self.applied_index
         if count > MAX_IN_PLACE or self._busy.locked() or not self.may_work_in_place():
             return False
@@ -97,11 +103,11 @@ class Applier:
         if entries is None or len(entries) < count:
             return False
         try:
-            results = self._state_machine.apply([_committed(entry) for entry in entries[:count]])
-        except OSError:
+            results = apply_entries(self._state_machine, entries[:count])
+        except (OSError, Diverged, features.NotSupported):
             return False  # it is tried again, by who knows what to do about it
-        self._applied(entries[:count], results)
-        return True
+        self._applied(entries[: len(results)], results)
+        return len(results) == count
 
     def expect(self, index: int, term: int, deadline: float) -> Promise[Applied]:
         """The answer of the entry proposed at `index` in `term`.
@@ -150,8 +156,13 @@ class Applier:
         """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
         async with self._busy:
             await self._offload(self._state_machine.restore, path)
-            self.applied_index = self._target = max(index, self._state_machine.last_applied)
+            if self._state_machine.context:
+                await self._offload(self._disk.raise_format)
+            self.applied_index = max(index, self._state_machine.last_applied)
+            self._target = max(self._target, self.applied_index)
             self._installing = False
+            self.diverged = None
+        self._disk_changed()
         for waiting in [each for each in self._commands if each <= index]:
             self._commands.pop(waiting).promise.fail(
                 OutcomeUnknown("a snapshot took the place of the log this command was in")
@@ -161,7 +172,7 @@ class Applier:
 
     async def run(self) -> None:
         while True:
-            while self._installing or self.applied_index >= self._target:
+            while self._installing or self.diverged or self.applied_index >= self._target:
                 await self._wake.wait()
             async with self._busy:
                 if not self._installing and self.applied_index < self._target:
@@ -169,8 +180,18 @@ class Applier:
 
     async def _apply_some(self) -> None:
         entries = await self._read()
-        batch = [_committed(entry) for entry in entries]
-        self._applied(entries, await self._apply(batch))
+        try:
+            results = await self._apply(entries)
+        except Diverged as error:
+            self._differ(error)
+            return
+        self._applied(entries[: len(results)], results)
+
+    def _differ(self, error: Diverged) -> None:
+        """The state is not to be believed any more."""
+        self.diverged = f"{error}; `raftctl reseed` gives it the leader's"
+        log.critical("this node serves no reads and takes no writes: %s", self.diverged)
+        self._disk_changed()
 
     def _applied(self, entries: Sequence[Entry], results: list[bytes]) -> None:
         self.applied_index = entries[-1].index
@@ -187,14 +208,17 @@ class Applier:
         self._answer_readers()
         self.changed.fire()
 
-    async def _apply(self, batch: list[Committed]) -> list[bytes]:
-        """A full disk is waited for; any other failure is final."""
+    async def _apply(self, entries: list[Entry]) -> list[bytes]:
+        """Of the first entries, as many as go in one step. A full disk is waited for; any other
+        failure is final."""
         while True:
             try:
-                if len(batch) <= MAX_IN_PLACE and self.may_work_in_place():
-                    results = self._state_machine.apply(batch)
+                if len(entries) <= MAX_IN_PLACE and self.may_work_in_place():
+                    results = apply_entries(self._state_machine, entries)
                 else:
-                    results = await self._offload(self._state_machine.apply, batch)
+                    results = await self._offload(apply_entries, self._state_machine, entries)
+            except features.NotSupported as error:
+                raise DirectoryMismatch(self._disk.scratch_path().parent, str(error)) from error
             except OSError as error:
                 if error.errno not in FULL:
                     where = Path(str(error.filename))
@@ -222,13 +246,3 @@ class Applier:
     def _answer_readers(self) -> None:
         while self._readers and self._readers[0][0] <= self.applied_index:
             heapq.heappop(self._readers)[2].set(None)
-
-
-def _committed(entry: Entry) -> Committed:
-    body = None
-    if entry.type is EntryType.COMMAND:
-        try:
-            body = decode_command(record.payload(entry)).body
-        except msgspec.DecodeError:
-            log.warning("entry %d is no command this version knows; it does nothing", entry.index)
-    return Committed(entry.index, entry.term, record.time_ms(entry), body)

@@ -11,14 +11,16 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 import trio
 
-from raftd import journal, record
+from raftd import features, journal, record
 from raftd.codec import (
     DrainRequest,
+    FetchRequest,
     ForwardRequest,
     MembersRequest,
     ReadIndexRequest,
@@ -28,15 +30,25 @@ from raftd.codec import (
 )
 from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
+from raftd.driver.checks import Checks
 from raftd.driver.contacts import Contacts
 from raftd.driver.forwarding import Forwarding
+from raftd.driver.history import History, State
 from raftd.driver.leadership import Leadership
 from raftd.driver.log_view import LogFollower, LogView
 from raftd.driver.members import Members
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
 from raftd.driver.reads import Reads
-from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo, NodeReport
+from raftd.driver.reports import (
+    ChangeReport,
+    ClusterStatus,
+    LogEntry,
+    LogInfo,
+    NodeReport,
+    SnapshotInfo,
+)
+from raftd.driver.reseeding import Reseeding
 from raftd.driver.saver import Saver
 from raftd.driver.snapshots import Snapshots
 from raftd.driver.status import Status
@@ -82,6 +94,11 @@ class DriverSettings(msgspec.Struct, frozen=True):
     raft: Settings
     entry_bytes: int = 1 << 20
     snapshot_log_bytes: int = 256 << 20
+    log_tail_bytes: int = 0
+    check_interval: float = 10.0
+    """Seconds between two checks of the state."""
+    feature_level: int = features.SUPPORTED
+    """What this node says it supports."""
     priority: int = 1
     """as a leader, against the others; 0: never"""
 
@@ -157,6 +174,7 @@ class Driver:
             self.applier,
             offload,
             settings.snapshot_log_bytes,
+            settings.log_tail_bytes,
         )
         self.saver = Saver(
             disk,
@@ -207,13 +225,22 @@ class Driver:
             lambda: self.log_view.changed,
         )
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
+        self.history = History(raft, disk, state_machine, self.applier, self.snapshots, offload)
+        self.checks = Checks(
+            raft, state_machine, self.peers, self.kick, settings.check_interval, self.report
+        )
+        self.reseeding = Reseeding(
+            raft, disk, self.applier, self.snapshots, self.history, self.peers, offload
+        )
         self.status_view = Status(
             raft,
             disk,
             self.applier,
             self.peers,
             self.leadership,
-            lambda: self.problem,
+            state_machine,
+            settings.feature_level,
+            lambda: self.problem or self.applier.diverged,
             wall_clock,
         )
 
@@ -233,6 +260,8 @@ class Driver:
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine of every node; its answer here."""
+        if self.applier.diverged is not None:
+            return Promise.failed(self._refusal())
         if (refused := self._outsider()) is not None:
             return Promise.failed(refused)
         self._asked.fire()
@@ -240,10 +269,16 @@ class Driver:
 
     def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
         """Ask the state machine; linearizable unless `stale`."""
+        if self.applier.diverged is not None:
+            return Promise.failed(self._refusal())
         if not stale and (refused := self._outsider()) is not None:
             return Promise.failed(refused)
         self._asked.fire()
         return self.reads.read(query, stale=stale, timeout=timeout)
+
+    def _refusal(self) -> errors.Refused:
+        """The state here is not to be believed."""
+        return errors.Refused(f"ask another node: here, {self.applier.diverged}")
 
     async def transfer_leadership(self, target: str | None, *, timeout: float) -> str:
         """Hand leadership over; the new leader's name."""
@@ -286,6 +321,21 @@ class Driver:
     async def log_entries(self, first: int | None, count: int) -> list[LogEntry]:
         return await self.log_view.entries(first, count)
 
+    async def take_snapshot(self) -> SnapshotInfo:
+        """Of all that this node has applied now."""
+        return await self.history.take()
+
+    async def reseed(self) -> SnapshotInfo:
+        """Throw this node's state away and take over the leader's."""
+        return await self.reseeding.reseed()
+
+    def snapshot_list(self) -> list[SnapshotInfo]:
+        return self.history.snapshots()
+
+    def state(self, at: int | None) -> AbstractAsyncContextManager[State]:
+        """The newest snapshot, or the state as it was behind entry `at`."""
+        return self.history.state(at)
+
     def log_follower(self, first: int | None, count: int) -> LogFollower:
         return LogFollower(self.log_view, first, count)
 
@@ -313,7 +363,8 @@ class Driver:
         self.contacts.update()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            for part in (self.saver, self.applier, self.writes, self.reads, self.snapshots):
+            parts = (self.saver, self.applier, self.writes, self.reads, self.snapshots, self.checks)
+            for part in parts:
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
             await nursery.start(self._network.serve, self._handle)
@@ -401,7 +452,8 @@ class Driver:
 
     def _disk_changed(self) -> None:
         """Whether this node may lead is another question now."""
-        may_lead = self.problem is None and self.leadership.rank > 0
+        sound = self.problem is None and self.applier.diverged is None
+        may_lead = sound and self.leadership.rank > 0
         self.raft.set_may_lead(trio.current_time(), may_lead)
         self.kick()
 
@@ -512,6 +564,8 @@ class Driver:
                 answer = await self.reads.handle_read_index(message)
             case ReportRequest():
                 answer = ReportResponse(msgspec.msgpack.encode(self.report()))
+            case FetchRequest():
+                answer = await self.reseeding.handle_fetch(message)
             case TransferRequest():
                 answer = await self.leadership.handle_transfer(message)
             case MembersRequest():

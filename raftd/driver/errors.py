@@ -44,3 +44,16 @@ class NoSuchEntry(CallFailed):
         self.index = index
         self.first_index = first_index
         self.last_index = last_index
+
+
+class NoSuchState(CallFailed):
+    """Snapshot and log do not reach that entry."""
+
+    def __init__(self, index: int, first_index: int, last_index: int) -> None:
+        super().__init__(
+            f"no state behind entry {index}: this node can give those behind entries"
+            f" {first_index} to {last_index}"
+        )
+        self.index = index
+        self.first_index = first_index
+        self.last_index = last_index

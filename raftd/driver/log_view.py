@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from raftd import record
+from raftd import record, state_hash
 from raftd.driver.applier import Applier
 from raftd.driver.errors import NoSuchEntry
 from raftd.driver.offload import Offload
@@ -23,6 +23,8 @@ _KINDS = {
     EntryType.NO_OP: "no-op",
     EntryType.COMMAND: "command",
     EntryType.CONFIGURATION: "configuration",
+    EntryType.FEATURES: "features",
+    EntryType.CHECK: "check",
 }
 
 
@@ -113,8 +115,10 @@ class LogView:
                 what = self._state_machine.describe(command.body)
         elif entry.configuration is not None:
             what = f"voters {describe(entry.configuration)}"
-        else:
+        elif entry.type is EntryType.NO_OP:
             what = "a new leader begins its term"
+        else:
+            what = state_hash.describe(entry)
         return LogEntry(
             entry.index,
             entry.term,

@@ -37,6 +37,12 @@ class NodeReport(msgspec.Struct, frozen=True):
     """What is wrong on this node, in words: disk full, refused by its peers, ..."""
     peers: tuple[PeerReport, ...] = ()
     """Leaders only."""
+    supports: int = 0
+    """The feature level (raftd.features) that this node could use, and what the cluster uses:"""
+    feature_level: int = 0
+    check_index: int = 0
+    """The last check of the state that was applied, and the state's hash in front of it."""
+    check_hash: int = 0
     drained: bool = False
     priority: int = 1
 
@@ -155,6 +161,20 @@ class SegmentInfo(msgspec.Struct, frozen=True):
     last_term: int | None
     used_bytes: int
     size_bytes: int
+
+
+class SnapshotInfo(msgspec.Struct, frozen=True):
+    """A snapshot, with what a backup of it says (raftd.backup)."""
+
+    cluster_id: str
+    last_included_index: int
+    last_included_term: int
+    members: dict[str, str]
+    node: str
+    version: str
+    time_ms: int
+    size: int
+    sha256: str
 
 
 class LogInfo(msgspec.Struct, frozen=True):

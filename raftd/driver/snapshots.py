@@ -23,11 +23,22 @@ from raftd.storage.disk import Disk, DiskFull, StorageFailed
 RETRY_INTERVAL = 30.0
 """Seconds after a snapshot that could not be taken."""
 
+_PATIENCE = 8
+"""How many times the usual log may pile up before a follower has to start over."""
+
 log = logging.getLogger("raftd.driver")
 
 
+class SnapshotFailed(Exception):
+    """No space, or the state could not be read: nothing has changed."""
+
+
 class Snapshots:
-    """Takes one when the log behind the last one has grown by `log_bytes`."""
+    """Takes one when the log behind the last one has grown by `log_bytes`, or when asked to.
+
+    `tail_bytes` of the log stay on disk behind it, so that a follower that is a little behind
+    needs no snapshot.
+    """
 
     def __init__(
         self,
@@ -37,6 +48,7 @@ class Snapshots:
         applier: Applier,
         offload: Offload,
         log_bytes: int,
+        tail_bytes: int,
     ) -> None:
         self._raft = raft
         self._disk = disk
@@ -44,6 +56,9 @@ class Snapshots:
         self._applier = applier
         self._offload = offload
         self._log_bytes = log_bytes
+        self._tail_bytes = tail_bytes
+        self.taking = trio.Lock()
+        """Whoever holds it is the only one who changes which snapshot is the newest."""
         self._kept_bytes = 0
         """What the last snapshot left of the log: its newest segments are never dropped."""
         self._writing = trio.Lock()
@@ -60,21 +75,38 @@ class Snapshots:
         while True:
             await self._applier.changed.wait()
             grown = self._disk.used_bytes - self._kept_bytes
-            if grown > self._log_bytes and not self._is_sending():
-                await self._take()
+            patience = _PATIENCE if self._is_sending() else 1
+            if grown > self._log_bytes * patience:
+                try:
+                    await self.take()
+                except SnapshotFailed as error:
+                    log.warning("no snapshot was taken: %s", error)
+                    await trio.sleep(RETRY_INTERVAL)
                 self._kept_bytes = self._disk.used_bytes
 
     def _is_sending(self) -> bool:
-        """A follower is fed from the snapshot we have: replacing it would start that over."""
-        return any(each.mode is Mode.SNAPSHOT for each in self._raft.server.progress.values())
+        """A follower is fed from the snapshot we have: replacing it would start that over. One
+        that does not answer is no reason to let the log grow."""
+        return any(
+            each.mode is Mode.SNAPSHOT and each.answers
+            for each in self._raft.server.progress.values()
+        )
+
+    async def take(self) -> None:
+        """A snapshot of what is applied now, unless there is one. SnapshotFailed."""
+        async with self.taking:
+            if self._applier.diverged is not None:
+                raise SnapshotFailed("this node's state is not to be believed")
+            if self._applier.applied_index > self._disk.snapshot.last_included_index:
+                await self._take()
 
     async def _take(self) -> None:
         path = self._disk.snapshot_path()
         try:
             index = await self._offload(self._state_machine.snapshot, path)
         except OSError as error:
-            await self._gave_up(path, error)
-            return
+            await self._offload(_remove, path)
+            raise SnapshotFailed(str(error)) from error
         server = self._raft.server
         term = server.log.term(index)
         configuration = next(
@@ -92,9 +124,10 @@ class Snapshots:
         try:
             metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
         except DiskFull as error:
-            await self._gave_up(path, error)
-            return
-        compact_index = min(index, server.log.tail_first_index - 1)
+            await self._offload(_remove, path)
+            raise SnapshotFailed(str(error)) from error
+        kept = min(server.log.tail_first_index, self._disk.tail_start(self._tail_bytes))
+        compact_index = max(server.log.base_index, min(index, kept - 1))
         self._raft.snapshot_taken(trio.current_time(), metadata, compact_index)
         await self._offload(self._disk.compact, compact_index)
         log.info(
@@ -103,11 +136,6 @@ class Snapshots:
             index,
             self._disk.first_index,
         )
-
-    async def _gave_up(self, path: Path, error: Exception) -> None:
-        log.warning("no snapshot was taken: %s", error)
-        await self._offload(_remove, path)
-        await trio.sleep(RETRY_INTERVAL)
 
     # ---- sent to a follower
 

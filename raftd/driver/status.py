@@ -18,6 +18,8 @@ from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role
+from raftd.state_hash import context_of
+from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk
 from raftd.transport.transport import Unreachable
 
@@ -34,6 +36,8 @@ class Status:
         applier: Applier,
         peers: Peers,
         leadership: Leadership,
+        state_machine: StateMachine,
+        supports: int,
         problem: Callable[[], str | None],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -42,6 +46,8 @@ class Status:
         self._applier = applier
         self._peers = peers
         self._leadership = leadership
+        self._state_machine = state_machine
+        self._supports = supports
         self._problem = problem
         self._wall_clock = wall_clock
         self._started = trio.current_time()
@@ -61,6 +67,7 @@ class Status:
         server = self._raft.server
         now = trio.current_time()
         problem = self._problem()
+        context = context_of(self._state_machine)
         learner = not server.configuration.is_voter(server.name)
         role = "learner" if learner and server.role is Role.FOLLOWER else server.role.value
         if server.is_removed and server.role is not Role.LEADER:
@@ -90,6 +97,10 @@ class Status:
                 )
                 for name, progress in server.progress.items()
             ),
+            self._supports,
+            context.level,
+            context.check_index,
+            context.check_hash,
             self._leadership.drained,
             self._leadership.priority,
         )

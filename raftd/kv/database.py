@@ -23,11 +23,17 @@ logger = logging.getLogger("raftd.kv")
 
 APPLICATION_ID = 0x7261_6674  # "raft"
 SCHEMA_VERSION = 1
+CONTEXT_VERSION = 2
+"""With the table for a context, which is made when there is one: an older raftd reads the other."""
 SCHEMA = {
     "items": "CREATE TABLE items (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL,"
     " revision INTEGER NOT NULL) STRICT, WITHOUT ROWID",
     "position": "CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1),"
     " last_applied_index INTEGER NOT NULL, last_applied_term INTEGER NOT NULL) STRICT",
+}
+CONTEXT_SCHEMA = {
+    "context": "CREATE TABLE context (one INTEGER PRIMARY KEY CHECK (one = 1),"
+    " value BLOB NOT NULL) STRICT",
 }
 _WAL_LIMIT = 64 << 20
 _CACHE_KIB = 16 << 10
@@ -107,6 +113,23 @@ def position(connection: sqlite3.Connection) -> tuple[int, int]:
     return row[0], row[1]
 
 
+def context(connection: sqlite3.Connection) -> bytes:
+    """What was stored beside the state; empty if nothing was."""
+    if _pragma(connection, "user_version") != CONTEXT_VERSION:
+        return b""
+    row = connection.execute("SELECT value FROM context").fetchone()
+    return b"" if row is None else bytes(row[0])
+
+
+def store_context(connection: sqlite3.Connection, value: bytes) -> None:
+    """In a transaction."""
+    if _pragma(connection, "user_version") != CONTEXT_VERSION:
+        for statement in CONTEXT_SCHEMA.values():
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {CONTEXT_VERSION}")
+    connection.execute("INSERT OR REPLACE INTO context VALUES (1, ?)", (value,))
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
     """All or nothing. `kind` is IMMEDIATE to write, DEFERRED to read one state."""
@@ -149,12 +172,14 @@ def _open_existing(path: Path) -> sqlite3.Connection:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise Damaged("it is no file of raftd's key-value store")
-    if (version := _pragma(connection, "user_version")) != SCHEMA_VERSION:
+    version = _pragma(connection, "user_version")
+    if version not in {SCHEMA_VERSION, CONTEXT_VERSION}:
         raise Damaged(
-            f"its schema has version {version}, this raftd knows version {SCHEMA_VERSION}"
+            f"its schema has version {version}, this raftd knows version {CONTEXT_VERSION}"
         )
+    schema = SCHEMA if version == SCHEMA_VERSION else SCHEMA | CONTEXT_SCHEMA
     # The very same tables and nothing else: no triggers, no views.
-    if dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall()) != SCHEMA:
+    if dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall()) != schema:
         raise Damaged("its tables are not those of the key-value store")
     # SQLite itself reads zeros where a last page is cut short.
     pages, page_size = _pragma(connection, "page_count"), _pragma(connection, "page_size")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -42,6 +43,7 @@ MAX_KEY_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 """A list ends before it has more than this, but never before its first item."""
 _ITEM_OVERHEAD = 16
+_SYNC_BYTES = 16 << 20
 _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine, some milliseconds, between two looks whether a snapshot shall stop."""
 
@@ -73,6 +75,7 @@ class KeyValueStore:
             database.remove(self._path)
         self._writer = database.open_writer(self._path)
         self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
         self._readers = Readers(self._path)
         self._closed = False
 
@@ -85,7 +88,15 @@ class KeyValueStore:
         """The term of the entry at `last_applied`; 0 for none."""
         return self._last_applied_term
 
-    def apply(self, batch: Sequence[Committed]) -> list[bytes]:
+    @property
+    def context(self) -> bytes:
+        return self._context
+
+    def apply(
+        self,
+        batch: Sequence[Committed],
+        context: Callable[[Sequence[bytes]], bytes] | None = None,
+    ) -> list[bytes]:
         """One result for each entry: a commands.Result, or b"" where there was nothing to do."""
         if not batch:
             return []
@@ -101,6 +112,10 @@ class KeyValueStore:
                 for entry in batch
             ]
             cursor.execute(_ADVANCE, (last.index, last.term))
+            kept = self._context if context is None else context(results)
+            if kept != self._context:
+                database.store_context(self._writer, kept)
+        self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
         return results
 
@@ -133,7 +148,8 @@ class KeyValueStore:
         with database.os_errors(path):
             source = database.connect(self._path, mode="ro")
             try:
-                source.set_progress_handler(self._must_stop, _STEPS_BETWEEN_LOOKS)
+                watch = _Watch(path, self._must_stop)
+                source.set_progress_handler(watch, _STEPS_BETWEEN_LOOKS)
                 # Reads in one transaction of its own; in WAL mode that holds up no writer.
                 source.execute("VACUUM INTO ?", (str(path),))
             except sqlite3.Error:
@@ -170,7 +186,11 @@ class KeyValueStore:
         finally:
             database.remove(self._incoming)
         self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
         logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
+
+    def scratch(self, directory: Path) -> KeyValueStore:
+        return KeyValueStore(directory, fresh=True)
 
     def describe(self, body: bytes) -> str:
         return describe.describe(body)
@@ -183,6 +203,31 @@ class KeyValueStore:
     def _must_stop(self) -> bool:
         """Asked again and again by SQLite while a snapshot is made."""
         return self._closed
+
+
+class _Watch:
+    """Brings a snapshot to the disk bit by bit, while it is made: a gigabyte at once, at the end,
+    would hold up the log on the same disk. If that fails the snapshot stops: a later fsync would
+    not tell."""
+
+    def __init__(self, path: Path, must_stop: Callable[[], bool]) -> None:
+        self._path = path
+        self._must_stop = must_stop
+        self._synced = 0
+
+    def __call__(self) -> bool:
+        try:
+            size = self._path.stat().st_size
+            if size - self._synced >= _SYNC_BYTES:
+                handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(handle)
+                finally:
+                    os.close(handle)
+                self._synced = size
+        except OSError:
+            return True
+        return self._must_stop()
 
 
 def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:

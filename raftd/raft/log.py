@@ -20,6 +20,8 @@ class EntryType(enum.IntEnum):
     NO_OP = 0
     COMMAND = 1
     CONFIGURATION = 2
+    FEATURES = 3
+    CHECK = 4
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -121,7 +121,9 @@ class Raft:
         self._now = now
         timeouts.timed_out(self.server, now)
 
-    def propose(self, now: float, payloads: Sequence[bytes]) -> tuple[int, int]:
+    def propose(
+        self, now: float, payloads: Sequence[bytes], kind: EntryType = EntryType.COMMAND
+    ) -> tuple[int, int]:
         """Append commands to the log: the index of the first and the term of all. They are
         committed when an update's commit_index reaches them in that same term.
 
@@ -133,7 +135,7 @@ class Raft:
             raise Busy(f"{server.uncommitted_bytes} bytes wait to be committed")
         first_index = server.log.last_index + 1
         for payload in payloads:
-            append_entries.append(server, EntryType.COMMAND, payload)
+            append_entries.append(server, kind, payload)
         return first_index, server.current_term
 
     def change_membership(self, now: float, change: Change) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raftd.raft.changes import Change
-from raftd.raft.log import Entry
+from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -140,8 +140,10 @@ class TracedRaft(Raft):
         super().timed_out(now)
         self._tell_changes()
 
-    def propose(self, now: float, payloads: Sequence[bytes]) -> tuple[int, int]:
-        appended = super().propose(now, payloads)
+    def propose(
+        self, now: float, payloads: Sequence[bytes], kind: EntryType = EntryType.COMMAND
+    ) -> tuple[int, int]:
+        appended = super().propose(now, payloads, kind)
         self._tell_changes()
         return appended
 

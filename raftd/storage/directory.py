@@ -20,6 +20,7 @@ there at the next start. Directories are made for their owner only (0700).
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from pathlib import Path
 
@@ -88,12 +89,19 @@ class Closed(msgspec.Struct, frozen=True):
 
 
 class NodeDocument(msgspec.Struct, frozen=True):
-    """The file `node-id`. `initial` are the members the cluster began with."""
+    """The file `node-id`. `initial` are the members the cluster began with; `lost` the first and
+    last entry that a repair has taken away though they may have been acknowledged.
+
+    `format` is the document's version: 2 once there may be something in the directory that the
+    first raftd does not know, so that it says so and touches nothing.
+    """
 
     identity: Identity
     initial: Configuration
     boot_id: str = ""
     closed: Closed | None = None
+    lost: tuple[int, int] | None = None
+    format: int = 1
 
 
 class PeersDocument(msgspec.Struct, frozen=True):
@@ -105,8 +113,11 @@ class PeersDocument(msgspec.Struct, frozen=True):
 class Directory:
     """An open, locked data directory. Close it to give up the lock."""
 
-    def __init__(self, files: Files, path: Path) -> None:
-        """Makes the directory if needed, and locks it. DirectoryLocked, OSError."""
+    def __init__(self, files: Files, path: Path, *, make: bool = True) -> None:
+        """Locks the directory; makes it, or, without `make`, demands that it is there already.
+
+        DirectoryLocked, DirectoryMismatch, OSError.
+        """
         self._files = files
         self.path = path
         self.hard_state = path / "hard-state"
@@ -115,12 +126,21 @@ class Directory:
         self._node_id = path / "node-id"
         self._peers = path / "peers"
         self._standing = path / "standing"
-        self._make_directory(path)
+        if make:
+            self._make_directory(path)
+        elif not self._is_there():
+            raise DirectoryMismatch(path, "this is no data directory of raftd: nothing is in it")
         self._lock = self._take_lock()
 
-    def load(self, name: str) -> NodeDocument | None:
-        """Whose directory it is; None if its creation never ended. DirectoryMismatch,
-        DirectoryDamaged."""
+    def seen_through(self, files: Files) -> Directory:
+        """The same locked directory, read in another view of the files. Not to be closed."""
+        view = copy.copy(self)
+        view._files = files  # noqa: SLF001 - our own copy
+        return view
+
+    def load(self, name: str | None) -> NodeDocument | None:
+        """Whose directory it is, `name`'s unless that is None; None if its creation never ended.
+        DirectoryMismatch, DirectoryDamaged."""
         found = document.read(self._files, self._node_id, "node-id", NodeDocument)
         if found is None:
             there = [entry for entry in _CONTENT if self._files.size(self.path / entry) is not None]
@@ -131,7 +151,7 @@ class Directory:
             return None
         if found.identity.incarnation == 0:
             return None
-        if found.identity.name != name:
+        if name is not None and found.identity.name != name:
             raise DirectoryMismatch(
                 self._node_id,
                 f"this directory belongs to node {found.identity.name}, not to {name}; give every"
@@ -157,7 +177,7 @@ class Directory:
 
     def store(self, new: NodeDocument) -> None:
         """Durable on return. DiskFull."""
-        document.write(self._files, self._node_id, "node-id", new)
+        document.write(self._files, self._node_id, "node-id", new, new.format)
 
     def load_peers(self) -> dict[str, PeerIdentity]:
         found = document.read(self._files, self._peers, "peers", PeersDocument)
@@ -184,6 +204,11 @@ class Directory:
 
     def close(self) -> None:
         self._files.close(self._lock)
+
+    def _is_there(self) -> bool:
+        return any(
+            self._files.size(self.path / name) is not None for name in ("node-id", *_CONTENT)
+        )
 
     def _make_directory(self, path: Path) -> None:
         """With its parents; each is durable before there is something in it."""

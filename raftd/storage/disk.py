@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from errno import EIO
 from pathlib import Path
 
+import msgspec
+
 from raftd.raft.configuration import Configuration
-from raftd.raft.log import Entry
+from raftd.raft.log import Entry, EntryType
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage.directory import (
     Closed,
@@ -47,6 +49,7 @@ from raftd.storage.errors import (
 from raftd.storage.files import REAL_FILES, Files, RealFiles
 from raftd.storage.opening import LastApplied, Opened, no_snapshot, open_directory
 from raftd.storage.segment import MAX_SEGMENT, MIN_SEGMENT, SECTOR
+from raftd.storage.snapshots import SnapshotReader
 from raftd.storage.wal import SegmentDescription
 
 __all__ = [
@@ -61,6 +64,7 @@ __all__ = [
     "PeerIdentity",
     "RealFiles",
     "SegmentDescription",
+    "SnapshotReader",
     "SnapshotRejected",
     "Standing",
     "StorageError",
@@ -69,6 +73,8 @@ __all__ = [
 ]
 
 CLUSTER_ID_BYTES = 16
+NEWER = 2
+"""The format of a directory that the first raftd does not know all of."""
 
 
 class Disk:
@@ -215,6 +221,10 @@ class Disk:
             if hard_state is not None:
                 self._hard_state.save(hard_state)
             if entries:
+                if self._document.format < NEWER and any(
+                    entry.type > EntryType.CONFIGURATION for entry in entries
+                ):
+                    self._raise_format()
                 assert entries[-1].term <= self._hard_state.value.current_term, "term not saved"
                 self._wal.append(entries)
 
@@ -288,6 +298,26 @@ class Disk:
         with storage_errors("read from", self._directory.snapshots):
             return self._snapshots.read(offset, size)
 
+    def open_snapshot(self) -> SnapshotReader | None:
+        """The newest snapshot, as long as it is needed; None: there is none."""
+        self._check_usable()
+        with storage_errors("read from", self._directory.snapshots):
+            return self._snapshots.open()
+
+    def tail_start(self, tail_bytes: int) -> int:
+        """The first index of the newest files of the log that have at least `tail_bytes`."""
+        start, size = self.last_index + 1, 0
+        for segment in reversed(self.segments()):
+            if size >= tail_bytes:
+                break
+            size += segment.used_bytes
+            start = start if segment.first_index is None else segment.first_index
+        return start
+
+    def scratch_path(self) -> Path:
+        """Where a state machine may have files for a while; whoever uses it removes it."""
+        return self._directory.path / "scratch"
+
     def compact(self, index: int) -> None:
         """Delete the segments that hold only entries up to `index` and up to the snapshot's end."""
         with self._changing("delete segments in", self._directory.wal):
@@ -312,14 +342,24 @@ class Disk:
                 self._hard_state.close()
                 self._directory.close()
 
+    def raise_format(self) -> None:
+        """Say durably that there is something here that the first raftd does not know. DiskFull,
+        StorageFailed."""
+        with self._writing, self._changing("write to", self._directory.path):
+            if self._document.format < NEWER:
+                self._raise_format()
+
+    def _raise_format(self) -> None:
+        document = msgspec.structs.replace(self._document, format=NEWER)
+        self._directory.store(document)
+        self._document = document
+
     def _say_closed(self) -> None:
         """Only once no broken frame is left: behind this word, a torn tail is damage."""
         self._wal.settle()
         closed = Closed(self._wal.last_index, self._hard_state.value)
         document = self._document
-        self._directory.store(
-            NodeDocument(document.identity, document.initial, document.boot_id, closed)
-        )
+        self._directory.store(msgspec.structs.replace(document, closed=closed))
 
     def _check_usable(self) -> None:
         if self._failed is not None:

@@ -22,19 +22,20 @@ import msgspec
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch, DiskFull, is_full
 from raftd.storage.files import Files
 
-VERSION = 1
+VERSION = 2
+"""The newest that this raftd knows; what has nothing new in it is written as 1."""
 MAX_BYTES = 4 << 20
 T = TypeVar("T")
 
 
-def write(files: Files, path: Path, kind: str, value: msgspec.Struct) -> None:
+def write(files: Files, path: Path, kind: str, value: msgspec.Struct, version: int = 1) -> None:
     """Replace the document at `path`; durable on return. DiskFull leaves the old one."""
     temporary = path.with_name(path.name + ".tmp")
     remove_if_there(files, temporary)
     try:
         handle = files.create(temporary)
         try:
-            files.write_all(handle, encode(kind, msgspec.json.encode(value)), 0)
+            files.write_all(handle, encode(kind, msgspec.json.encode(value), version), 0)
             files.fsync(handle)
         finally:
             files.close(handle)
@@ -61,7 +62,7 @@ def read(files: Files, path: Path, kind: str, shape: type[T]) -> T | None:
         raise DirectoryDamaged(path, f"its content makes no sense ({error})") from error
 
 
-def encode(kind: str, body: bytes, version: int = VERSION) -> bytes:
+def encode(kind: str, body: bytes, version: int = 1) -> bytes:
     """The bytes of a document with this body."""
     body += b"\n"
     checksum = crc32(body, crc32(f"{kind} {version}\n".encode()))

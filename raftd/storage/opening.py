@@ -14,7 +14,7 @@ import msgspec
 
 from raftd.raft.state import Recovered, SnapshotMetadata
 from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity, Standing
-from raftd.storage.errors import DirectoryDamaged
+from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch
 from raftd.storage.files import Files
 from raftd.storage.hard_state import HardStateFile
 from raftd.storage.recovery import Recovery, recover
@@ -61,6 +61,13 @@ def open_directory(
         HardStateFile.create(files, directory.hard_state)
         Wal.create(files, directory.wal, new.identity.cluster_id, segment_bytes)
         notes.append(f"made a new data directory {directory.path} for {new.identity.name}")
+    if document.lost is not None:
+        raise DirectoryMismatch(
+            directory.path,
+            f"a repair has taken entries {document.lost[0]} to {document.lost[1]} away, so this"
+            " node cannot keep what it promised to its cluster; replace it by a fresh one, or, if"
+            " no majority is left, go on with `raftd recover`",
+        )
     with ExitStack() as opened:
         peers, standing = directory.load_peers(), directory.load_standing()
         hard_state = HardStateFile(files, directory.hard_state)
@@ -68,11 +75,11 @@ def open_directory(
         snapshots = Snapshots(files, directory.snapshots)
         newest = snapshots.newest or no_snapshot(document)
         recovery = recover(files, directory.wal, document.identity.cluster_id, newest)
-        _check_together(directory, document, hard_state, recovery)
+        check_together(directory, document, hard_state, recovery)
         was_clean = document.closed is not None
         same_boot = bool(document.boot_id) and document.boot_id == files.boot_id()
         applied = last_applied(was_clean or same_boot)
-        _check_applied(recovery, newest.last_included_index, applied)
+        check_applied(recovery, newest.last_included_index, applied)
 
         directory.settle()
         notes += snapshots.settle()
@@ -109,7 +116,7 @@ def no_snapshot(document: NodeDocument) -> SnapshotMetadata:
     return SnapshotMetadata(0, 0, document.initial)
 
 
-def _check_together(
+def check_together(
     directory: Directory, document: NodeDocument, hard_state: HardStateFile, recovery: Recovery
 ) -> None:
     """What each file by itself cannot tell: that it is as new as the others."""
@@ -138,7 +145,7 @@ def _check_together(
         )
 
 
-def _check_applied(recovery: Recovery, snapshot_index: int, applied: int) -> None:
+def check_applied(recovery: Recovery, snapshot_index: int, applied: int) -> None:
     """Only saved entries are applied: a log that ends before has lost some, whatever it looks
     like."""
     last_index = max(recovery.log.index.last_index, snapshot_index)
@@ -174,4 +181,4 @@ def _recovered(
 def _next_life(files: Files, document: NodeDocument) -> NodeDocument:
     last = document.identity
     identity = Identity(last.name, last.node_id, last.cluster_id, last.incarnation + 1)
-    return NodeDocument(identity, document.initial, files.boot_id())
+    return NodeDocument(identity, document.initial, files.boot_id(), format=document.format)

@@ -32,6 +32,22 @@ _PIECE = 1 << 20
 _NAME = re.compile(r"([0-9]{16,})-([0-9]+)\.(snap|meta)")
 
 
+class SnapshotReader:
+    """An open snapshot. Its file may be removed meanwhile. Close it."""
+
+    def __init__(self, files: Files, path: Path, metadata: SnapshotMetadata) -> None:
+        self._files = files
+        self._handle = files.open(path)
+        self.metadata = metadata
+
+    def read(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`, fewer only at the end. OSError."""
+        return self._files.read_all(self._handle, size, offset)
+
+    def close(self) -> None:
+        self._files.close(self._handle)
+
+
 class Snapshots:
     """Thread-safe. `newest` is None as long as there is no snapshot."""
 
@@ -45,13 +61,8 @@ class Snapshots:
         self.newest: SnapshotMetadata | None = None
         if files.size(directory) is None:
             raise DirectoryDamaged(directory, "the directory of the snapshots is missing")
-        found: list[tuple[int, int]] = []
-        for name in files.listdir(directory):
-            match = _NAME.fullmatch(name)
-            if match and match[3] == "meta":
-                found.append((int(match[1]), int(match[2])))
-        if found:
-            self.newest = self._verified(*max(found))
+        if found := names_in(files, directory):
+            self.newest = verified(files, directory, *found[-1])
 
     @property
     def file(self) -> Path | None:
@@ -118,6 +129,14 @@ class Snapshots:
             self._remove_others(temporary=False)
             return synced
 
+    def open(self) -> SnapshotReader | None:
+        """The newest snapshot, to be read even when a newer one takes its place; None: there is
+        none."""
+        with self._lock:
+            if self.newest is None:
+                return None
+            return SnapshotReader(self._files, self._path(self.newest, "snap"), self.newest)
+
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
         with self._lock:
@@ -132,7 +151,7 @@ class Snapshots:
 
     def _path(self, metadata: SnapshotMetadata, suffix: str) -> Path:
         index, term = metadata.last_included_index, metadata.last_included_term
-        return self._directory / f"{index:016d}-{term}.{suffix}"
+        return self._directory / file_name(index, term, suffix)
 
     def _publish(self, path: Path, metadata: SnapshotMetadata) -> None:
         named = self._path(metadata, "snap")
@@ -160,32 +179,52 @@ class Snapshots:
             self._files.fsync_dir(self._directory)
         return [f"removed snapshots/{name}, which a crash left behind" for name in names]
 
-    def _verified(self, index: int, term: int) -> SnapshotMetadata:
-        path = self._directory / f"{index:016d}-{term}.meta"
-        metadata = document.read(self._files, path, KIND, SnapshotMetadata)
-        if metadata is None or self._path(metadata, "meta") != path:
-            raise DirectoryDamaged(path, "it speaks of another snapshot", last_index=index)
-        file = self._path(metadata, "snap")
-        size = self._files.size(file)
-        if size != metadata.size:
-            reason = f"the snapshot has {size} bytes, not {metadata.size}"
-            if size is None:
-                reason = "the snapshot's bytes are missing"
-            raise DirectoryDamaged(file, reason, first_index=1, last_index=index)
-        handle = self._files.open(file)
-        try:
-            _, checksum = self._digest(handle)
-        finally:
-            self._files.close(handle)
-        if checksum != metadata.checksum:
-            reason = "the snapshot's SHA-256 is not what it was"
-            raise DirectoryDamaged(file, reason, first_index=1, last_index=index)
-        return metadata
-
     def _digest(self, handle: int) -> tuple[int, str]:
-        digest = hashlib.sha256()
-        size = 0
-        while piece := self._files.read_all(handle, _PIECE, size):
-            digest.update(piece)
-            size += len(piece)
-        return size, digest.hexdigest()
+        return _digest(self._files, handle)
+
+
+def names_in(files: Files, directory: Path) -> list[tuple[int, int]]:
+    """Last index and term of each snapshot that is there, valid or not; oldest first."""
+    found = [match for name in files.listdir(directory) if (match := _NAME.fullmatch(name))]
+    return sorted((int(match[1]), int(match[2])) for match in found if match[3] == "meta")
+
+
+def file_name(index: int, term: int, suffix: str) -> str:
+    """`suffix`: "snap" or "meta"."""
+    return f"{index:016d}-{term}.{suffix}"
+
+
+def verified(files: Files, directory: Path, index: int, term: int) -> SnapshotMetadata:
+    """The snapshot with that last index and term; every byte of it is read. DirectoryDamaged."""
+    path = directory / file_name(index, term, "meta")
+    metadata = document.read(files, path, KIND, SnapshotMetadata)
+    if metadata is None or (metadata.last_included_index, metadata.last_included_term) != (
+        index,
+        term,
+    ):
+        raise DirectoryDamaged(path, "it speaks of another snapshot", last_index=index)
+    file = directory / file_name(index, term, "snap")
+    size = files.size(file)
+    if size != metadata.size:
+        reason = f"the snapshot has {size} bytes, not {metadata.size}"
+        if size is None:
+            reason = "the snapshot's bytes are missing"
+        raise DirectoryDamaged(file, reason, first_index=1, last_index=index)
+    handle = files.open(file)
+    try:
+        _, checksum = _digest(files, handle)
+    finally:
+        files.close(handle)
+    if checksum != metadata.checksum:
+        reason = "the snapshot's SHA-256 is not what it was"
+        raise DirectoryDamaged(file, reason, first_index=1, last_index=index)
+    return metadata
+
+
+def _digest(files: Files, handle: int) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size = 0
+    while piece := files.read_all(handle, _PIECE, size):
+        digest.update(piece)
+        size += len(piece)
+    return size, digest.hexdigest()

@@ -59,9 +59,16 @@ class Wal:
         """Bytes behind the last frame of one that the disk was too full for."""
 
     @classmethod
-    def create(cls, files: Files, directory: Path, cluster_id: bytes, segment_bytes: int) -> None:
+    def create(
+        cls,
+        files: Files,
+        directory: Path,
+        cluster_id: bytes,
+        segment_bytes: int,
+        first_index: int = 1,
+    ) -> None:
         """The first segment of a new node, in an empty directory; durable on return."""
-        header = Header(cluster_id, 1, 1, segment_bytes, form.new_salt(files))
+        header = Header(cluster_id, 1, first_index, segment_bytes, form.new_salt(files))
         temporary = directory / "new.tmp"
         form.make(files, temporary, segment_bytes, header)
         files.rename(temporary, directory / header.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +20,7 @@ from raftd.driver.reports import (
     MemberStatus,
     QuorumReport,
     SegmentInfo,
+    SnapshotInfo,
 )
 from raftd.driver.waiting import Promise
 from raftd.kv import commands
@@ -30,6 +33,28 @@ class Proposal(msgspec.Struct, frozen=True):
     command: commands.Command
     uid: int
     timeout: float
+
+
+SNAPSHOT_BYTES = bytes(range(256)) * 3000
+SNAPSHOT = SnapshotInfo(
+    "ab" * 16,
+    9,
+    2,
+    {"node1": "tcp://127.0.0.1:7001"},
+    "node1",
+    "0.1.0",
+    1,
+    len(SNAPSHOT_BYTES),
+    hashlib.sha256(SNAPSHOT_BYTES).hexdigest(),
+)
+
+
+class FakeState:
+    info = SNAPSHOT
+
+    async def read(self, offset: int, size: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return SNAPSHOT_BYTES[offset : offset + size]
 
 
 class FakeDriver:
@@ -183,6 +208,26 @@ class FakeDriver:
         count = min(count, 1000)
         start = max(0, len(self.log) - count) if first is None else max(first, 1) - 1
         return self.log[start : start + count]
+
+    async def take_snapshot(self) -> SnapshotInfo:
+        await self._checkpoint()
+        return SNAPSHOT
+
+    async def reseed(self) -> SnapshotInfo:
+        await self._checkpoint()
+        return SNAPSHOT
+
+    def snapshot_list(self) -> list[SnapshotInfo]:
+        if self.failure:
+            raise self.failure
+        return [SNAPSHOT]
+
+    @asynccontextmanager
+    async def state(self, at: int | None) -> AsyncIterator[FakeState]:
+        await self._checkpoint()
+        if at is not None and at > 9:
+            raise errors.NoSuchState(at, 1, 9)
+        yield FakeState()
 
     def log_follower(self, first: int | None, count: int) -> FakeFollower:
         start = max(0, len(self.log) - count) if first is None else first - 1

@@ -163,7 +163,7 @@ def test_info_and_descriptions(socket: Socket) -> None:
     info = answer("GetInfo", {})
     assert info["product"] == "raftd"
     assert info["version"] == __version__
-    assert info["interfaces"] == ("org.varlink.service", "io.raftd.Node", "io.raftd.KV")
+    assert info["interfaces"] == protocol.INTERFACES
     for name in info["interfaces"]:
         described = answer("GetInterfaceDescription", {"interface": name})
         assert idl.parse(described["description"]).name == name

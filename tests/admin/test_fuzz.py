@@ -156,7 +156,7 @@ def test_any_json_as_parameters(method: str, data: st.DataObject) -> None:
         }
 
 
-ALL_OPTIONAL = {"ReadLog", "TransferLeadership", "Drain", "Undrain"}
+ALL_OPTIONAL = {"ReadLog", "TransferLeadership", "Drain", "Undrain", "Fetch"}
 """Methods that need none of their parameters."""
 
 

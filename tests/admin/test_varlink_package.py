@@ -49,7 +49,12 @@ def test_introspection(client: Any) -> None:
         info = service.GetInfo()
     assert info["product"] == "raftd"
     assert info["version"] == __version__
-    assert info["interfaces"] == ["org.varlink.service", "io.raftd.Node", "io.raftd.KV"]
+    assert info["interfaces"] == [
+        "org.varlink.service",
+        "io.raftd.Node",
+        "io.raftd.KV",
+        "io.raftd.Snapshots",
+    ]
     for name in info["interfaces"]:
         interface = client.get_interface(name)
         assert interface.name == name

@@ -240,10 +240,11 @@ async def running(
     segment_bytes: int = 64 << 10,
     snapshot_log_bytes: int = 1 << 30,
     entry_bytes: int = 1 << 20,
+    log_tail_bytes: int = 0,
     priorities: dict[str, int] | None = None,
 ) -> AsyncIterator[Cluster]:
     names = [f"n{number}" for number in range(1, count + 1)]
-    settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes)
+    settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes, log_tail_bytes)
     async with trio.open_nursery() as nursery:
         cluster = Cluster(directory, nursery, names, settings, segment_bytes)
         cluster.priorities = priorities or {}

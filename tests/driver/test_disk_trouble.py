@@ -145,7 +145,7 @@ async def test_a_state_machine_without_space_is_waited_for(
         leader = await cluster.leader()
         good = leader.store.apply
 
-        def full(batch: object) -> list[bytes]:
+        def full(batch: object, context: object = None) -> list[bytes]:
             raise OSError(ENOSPC, "no space", "kv.db")
 
         leader.store.apply = full  # type: ignore[method-assign]

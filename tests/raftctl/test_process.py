@@ -298,7 +298,7 @@ def _complete(daemon: FakeDaemon, line: str) -> list[str]:
 
 
 def test_completion(daemon: FakeDaemon) -> None:
-    assert _complete(daemon, "raftctl st") == ["status"]
+    assert _complete(daemon, "raftctl stat") == ["status", "state"]
     assert _complete(daemon, "raftctl log ") == ["tail", "show", "info"]
     assert _complete(daemon, "raftctl leader transfer node") == ["node1", "node2", "node3"]
     assert daemon.asked("GetStatus") == [{"timeout_ms": 400}]

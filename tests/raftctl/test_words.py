@@ -174,4 +174,8 @@ def test_raftctl_draws_with_nothing_but_itself() -> None:
             assert imported[0] == "raftd.admin.protocol" or imported in {
                 ("raftd", "__version__"),
                 ("raftd.admin", "protocol"),
+                ("raftd", "backup"),
+                ("raftd.backup", "Backup"),
+                ("raftd.backup", "NoBackup"),
+                ("raftd.backup", "Backup, NoBackup"),
             }, source

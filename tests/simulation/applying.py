@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raftd.driver.applier import _committed
 from raftd.raft.log import Entry
+from raftd.replay import apply_entries
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -81,7 +81,8 @@ class Applier:
     def _apply_some(self) -> None:
         process = self._process
         entries = self._read()
-        results = self._machine.apply([_committed(entry) for entry in entries])
+        results = apply_entries(self._machine, entries)
+        entries = entries[: len(results)]
         self.applied_index = entries[-1].index
         process.world.outcomes.applied(process, entries, results)
         for entry, result in zip(entries, results, strict=True):

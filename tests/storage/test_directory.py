@@ -132,10 +132,10 @@ def test_another_nodes_directory_is_refused_and_left_alone() -> None:
 def test_a_newer_directory_is_refused_and_left_alone() -> None:
     files = SimulatedFiles()
     open_disk(files).close()
-    content = document.encode("node-id", b'{"all":"new"}', version=2)
+    content = document.encode("node-id", b'{"all":"new"}', version=3)
     files.seen[DATA / "node-id"].content[:] = content
     before = files.image()
-    with pytest.raises(DirectoryMismatch, match="format version 2 is newer"):
+    with pytest.raises(DirectoryMismatch, match="format version 3 is newer"):
         open_disk(files)
     assert {**files.image(), DATA / "lock": None} == {**before, DATA / "lock": None}
 

@@ -49,11 +49,11 @@ def test_every_changed_bit_and_every_cut_is_noticed() -> None:
 
 
 def test_a_newer_version_is_no_damage() -> None:
-    content = document.encode("thing", b'{"something":"else"}', version=2)
-    with pytest.raises(DirectoryMismatch, match="format version 2 is newer"):
+    content = document.encode("thing", b'{"something":"else"}', version=3)
+    with pytest.raises(DirectoryMismatch, match="format version 3 is newer"):
         read(files_with(content))
     with pytest.raises(DirectoryDamaged):
-        read(files_with(content.replace(b" 2 ", b" 3 ")))
+        read(files_with(content.replace(b" 3 ", b" 4 ")))
 
 
 def test_another_kind_and_another_content() -> None:

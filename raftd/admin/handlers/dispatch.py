@@ -21,6 +21,7 @@ from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.handlers.kv import KV
 from raftd.admin.handlers.node import Node
 from raftd.admin.handlers.service import Service
+from raftd.admin.handlers.snapshots import Snapshots
 from raftd.admin.message import MALFORMED, Malformed
 from raftd.admin.protocol import CallError
 from raftd.driver import errors
@@ -104,6 +105,9 @@ class Method:
             case errors.NoSuchEntry(index=index, first_index=first, last_index=last):
                 details = {"index": index, "first_index": first, "last_index": last}
                 return self._error("NoSuchEntry", details)
+            case errors.NoSuchState(index=index, first_index=first, last_index=last):
+                details = {"index": index, "first_index": first, "last_index": last}
+                return self._error("NoSuchState", details)
             case errors.CallFailed():
                 name = type(error).__name__
                 if name not in self._interface.errors:
@@ -126,6 +130,7 @@ class Handlers:
             protocol.SERVICE: Service(),
             protocol.NODE: Node(driver, reload),
             protocol.KV: KV(driver),
+            protocol.SNAPSHOTS: Snapshots(driver),
         }
         self._interfaces = frozenset(parts)
         self._methods: dict[str, Method] = {}

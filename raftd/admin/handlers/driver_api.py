@@ -5,10 +5,11 @@ Timeouts are in seconds. Calls that are not done raise the exceptions of raftd.d
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from raftd.driver.applier import Applied
-from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo
+from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo, SnapshotInfo
 from raftd.driver.waiting import Promise
 from raftd.raft.changes import Change
 
@@ -17,6 +18,14 @@ class LogFollower(Protocol):
     async def next(self) -> list[LogEntry]:
         """Entries that are new, or whose state is; waits until there are some."""
         ...
+
+
+class State(Protocol):
+    """A state that is to be read, piece by piece."""
+
+    @property
+    def info(self) -> SnapshotInfo: ...
+    async def read(self, offset: int, size: int) -> bytes: ...
 
 
 class Driver(Protocol):
@@ -42,4 +51,8 @@ class Driver(Protocol):
     def log_info(self) -> LogInfo: ...
     async def log_entry(self, index: int) -> tuple[LogEntry, bytes]: ...
     async def log_entries(self, first: int | None, count: int) -> list[LogEntry]: ...
+    async def take_snapshot(self) -> SnapshotInfo: ...
+    async def reseed(self) -> SnapshotInfo: ...
+    def snapshot_list(self) -> list[SnapshotInfo]: ...
+    def state(self, at: int | None) -> AbstractAsyncContextManager[State]: ...
     def log_follower(self, first: int | None, count: int) -> LogFollower: ...
