@@ -1,6 +1,7 @@
-"""One node, running: feeds the algorithm, and does what its updates say, in their order.
+"""One node, running: its parts, and the calls on it.
 
-Way in: `Driver` and its calls. Below it nothing awaits, locks or calls back.
+Way in: `Driver`. raftd.driver.loop feeds the algorithm and does what its updates say; the other
+modules here are the parts that do it.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import msgspec
 import trio
 
-from raftd import features, journal, record
+from raftd import features, record
 from raftd.codec import (
+    ClientMessage,
     DrainRequest,
     FetchRequest,
     ForwardRequest,
@@ -32,13 +34,15 @@ from raftd.driver import errors
 from raftd.driver.applier import Applied, Applier
 from raftd.driver.checks import Checks
 from raftd.driver.contacts import Contacts
+from raftd.driver.exchange import Exchange
 from raftd.driver.forwarding import Forwarding
 from raftd.driver.history import History, State
 from raftd.driver.leadership import Leadership
 from raftd.driver.log_view import LogFollower, LogView
+from raftd.driver.loop import Loop
 from raftd.driver.members import Members
 from raftd.driver.offload import Offload, to_thread
-from raftd.driver.peers import AnyMessage, Carrier, PeerRefused, Peers
+from raftd.driver.peers import AnyMessage, Carrier, Peers
 from raftd.driver.reads import Reads
 from raftd.driver.reports import (
     ChangeReport,
@@ -57,21 +61,14 @@ from raftd.driver.waiting import Promise, Signal
 from raftd.driver.writes import Writes
 from raftd.raft.changes import Change
 from raftd.raft.log import EntryType
-from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role, Settings
-from raftd.raft.update import EntriesWanted, Note, Outgoing, SnapshotChunk, Update
 from raftd.state_machine import StateMachine
 from raftd.state_trace.events import Sink
 from raftd.state_trace.traced import TracedRaft
-from raftd.storage.disk import DirectoryDamaged, Disk, StorageFailed
-from raftd.transport.transport import Unreachable
+from raftd.storage.disk import Disk
 
 log = logging.getLogger("raftd.raft")
-
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-MAX_CALLS = 64
-"""Requests to one peer that may be without an answer; further ones count as lost."""
 
 EXPIRY_INTERVAL = 0.05
 """Seconds by which a call may end too late."""
@@ -146,12 +143,7 @@ class Driver:
             membership_index=disk.identity.membership_index,
             told_removed=disk.standing.removed_at > 0,
         )
-        self._wake = trio.Event()
-        self._deadline = -math.inf
-        self._waits_until = -math.inf
-        self._inbox: list[tuple[str, Request]] = []
-        self._answers: dict[tuple[str, int], Promise[Response]] = {}
-        self._calls: dict[str, int] = {}
+        self._loop = loop = Loop(raft, disk, offload, self._tell_changes)
         self._view: tuple[object, ...] = ()
         self._asked = Signal()
         self.changed = Signal()
@@ -179,7 +171,7 @@ class Driver:
         self.saver = Saver(
             disk,
             offload_saves or offload,
-            self._saved,
+            loop.saved,
             self.snapshots.install,
             self._disk_changed,
             stall_limit=settings.raft.election_timeout[1],
@@ -188,25 +180,25 @@ class Driver:
             raft,
             self.applier,
             self.peers,
-            self.kick,
+            loop.kick,
             self.changed,
             entry_bytes=settings.entry_bytes,
             forward_bytes=settings.raft.max_append_bytes,
             queue_bytes=settings.raft.max_uncommitted_bytes,
         )
-        self.forwarding = Forwarding(raft, self.applier, self.kick, settings.entry_bytes)
+        self.forwarding = Forwarding(raft, self.applier, loop.kick, settings.entry_bytes)
         self.reads = Reads(
             raft,
             self.applier,
             self.peers,
             state_machine,
             offload,
-            self.kick,
+            loop.kick,
             self.changed,
             round_timeout,
             self.applier.may_work_in_place,
         )
-        self.transfers = Transfers(raft, self.peers, self.kick, self.changed)
+        self.transfers = Transfers(raft, self.peers, loop.kick, self.changed)
         self.leadership = Leadership(
             raft,
             disk,
@@ -220,14 +212,14 @@ class Driver:
             raft,
             self.peers,
             disk.identity.cluster_id,
-            self.kick,
+            loop.kick,
             self.changed,
             lambda: self.log_view.changed,
         )
         self.log_view = LogView(raft, disk, state_machine, self.applier, offload)
         self.history = History(raft, disk, state_machine, self.applier, self.snapshots, offload)
         self.checks = Checks(
-            raft, state_machine, self.peers, self.kick, settings.check_interval, self.report
+            raft, state_machine, self.peers, loop.kick, settings.check_interval, self.report
         )
         self.reseeding = Reseeding(
             raft, disk, self.applier, self.snapshots, self.history, self.peers, offload
@@ -244,6 +236,18 @@ class Driver:
             wall_clock,
         )
 
+        self._exchange = Exchange(
+            raft,
+            self.peers,
+            self.snapshots,
+            self._answer_client,
+            lambda: self.problem is None,
+            settings.raft.election_timeout[1],
+        )
+        loop.connect(
+            self._exchange, self.saver, self.applier, self.reads, self.snapshots, self.contacts
+        )
+
     @property
     def problem(self) -> str | None:
         """What is wrong with this node's disk; None: nothing."""
@@ -252,8 +256,8 @@ class Driver:
     @property
     def makes_progress(self) -> bool:
         """Whether saves end, and whether the algorithm was called when it asked to be."""
-        late = trio.current_time() - self._deadline
-        started = self._deadline != -math.inf
+        late = trio.current_time() - self._loop.deadline
+        started = self._loop.deadline != -math.inf
         return not self.saver.is_stalled and not (started and late > self.saver.stall_limit)
 
     # ---- calls
@@ -355,32 +359,23 @@ class Driver:
             return None
         return errors.Refused(f"{self.name} was removed from the cluster: ask another node")
 
-    # ---- the loop
+    # ---- its life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Started once peers can be served."""
         self._disk_changed()
         self.contacts.update()
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._loop.begin(nursery)
             parts = (self.saver, self.applier, self.writes, self.reads, self.snapshots, self.checks)
             for part in parts:
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
-            await nursery.start(self._network.serve, self._handle)
+            await nursery.start(self._network.serve, self._exchange.handle)
             nursery.start_soon(self.contacts.run)
             nursery.start_soon(self.leadership.run)
             task_status.started()
-            while True:
-                self._take_inbox()
-                self._step()
-                self._waits_until = self._deadline
-                with trio.move_on_at(self._deadline):
-                    await self._wake.wait()
-                self._wake = trio.Event()
-                now = trio.current_time()
-                if now >= self._deadline:
-                    self.raft.timed_out(now)
+            await self._loop.run()
 
     async def _expire(self) -> None:
         """End the calls whose time is over; one look at all of them now and then costs less than a
@@ -393,73 +388,16 @@ class Driver:
             for part in parts:
                 part.expire(trio.current_time())
 
-    def kick(self) -> None:
-        """The algorithm was told something: look at its update soon."""
-        self._wake.set()
-
-    def _look(self) -> None:
-        """The same, now: it costs less than to wake the loop, where nothing is gained by waiting
-        for more."""
-        self._step()
-        if self._deadline < self._waits_until:
-            self._wake.set()
-
-    def _take_inbox(self) -> None:
-        """Requests that came together are taken in the order in which they were sent: tasks wake
-        in any order, and an AppendEntries that overtakes another is refused."""
-        inbox, self._inbox = self._inbox, []
-        inbox.sort(key=lambda item: item[1].request_id)
-        for sender, request in inbox:
-            self.raft.receive(trio.current_time(), sender, request)
-
-    def _step(self) -> None:
-        """Do what the update says, in the order of its fields."""
-        update = self.raft.take_update()
-        self._tell(update.notes)
-        for outgoing in update.messages:
-            self._send(outgoing)
-        if update.snapshot_to_install is not None:
-            self.applier.expect_snapshot()
-        if update.needs_save or (update.messages_after_save and not self.saver.is_idle):
-            self.saver.put(update)
-        else:
-            for outgoing in update.messages_after_save:
-                self._send(outgoing)
-        self.applier.advance(update.commit_index)
-        for read in update.reads:
-            self.reads.ready(read)
-        for wanted in update.entries_wanted:
-            self._nursery.start_soon(self._read_entries, wanted)
-        for chunk in update.snapshot_chunks:
-            self._nursery.start_soon(self._write_chunk, chunk)
-        self._deadline = update.deadline
-        self.contacts.update()
-        self._tell_changes()
-
-    def _tell(self, notes: Sequence[Note]) -> None:
-        server = self.raft.server
-        for note in notes:
-            about = journal.fields(
-                note.event, term=server.current_term, index=server.commit_index, peer=note.peer
-            )
-            log.log(_LEVELS[note.level], "%s", note.text, extra=about)
-
-    def _saved(self, update: Update) -> None:
-        self.raft.persisted(trio.current_time(), update)
-        for outgoing in update.messages_after_save:
-            self._send(outgoing)
-        self._look()
-
     def _disk_changed(self) -> None:
         """Whether this node may lead is another question now."""
         sound = self.problem is None and self.applier.diverged is None
         may_lead = sound and self.leadership.rank > 0
         self.raft.set_may_lead(trio.current_time(), may_lead)
-        self.kick()
+        self._loop.kick()
 
     def _told_removed(self) -> None:
         self.raft.removed(trio.current_time())
-        self.kick()
+        self._loop.kick()
 
     def _tell_changes(self) -> None:
         server = self.raft.server
@@ -480,81 +418,7 @@ class Driver:
         self._view = view
         self.log_view.changed.fire()
 
-    # ---- requests to peers
-
-    def _send(self, outgoing: Outgoing) -> None:
-        message = outgoing.message
-        if isinstance(message, Response):
-            promise = self._answers.get((outgoing.to, message.request_id))
-            if promise is not None:
-                promise.set(message)
-        elif self._calls.get(outgoing.to, 0) >= MAX_CALLS:
-            self.raft.unanswered(trio.current_time(), outgoing.to, message.request_id)
-        else:
-            self._nursery.start_soon(self._call, outgoing.to, message)
-
-    async def _call(self, peer: str, request: Request) -> None:
-        self._calls[peer] = self._calls.get(peer, 0) + 1
-        try:
-            response = await self._ask(peer, request)
-        finally:
-            self._calls[peer] -= 1
-        now = trio.current_time()
-        if isinstance(response, Response):
-            self.raft.receive(now, peer, response)
-        else:
-            self.raft.unanswered(now, peer, request.request_id)
-        self._look()
-
-    async def _ask(self, peer: str, request: Request) -> AnyMessage | None:
-        timeout = self._settings.raft.election_timeout[1]
-        filled: Request | None = request
-        if isinstance(request, InstallSnapshotRequest):
-            filled = await self.snapshots.fill(request)
-            timeout *= 10
-        if filled is None:
-            return None
-        try:
-            return await self.peers.call(peer, filled, timeout)
-        except (Unreachable, PeerRefused):
-            return None
-
-    async def _read_entries(self, wanted: EntriesWanted) -> None:
-        last = self.raft.server.persisted_index
-        try:
-            entries = await self._offload(
-                self._disk.read, wanted.first_index, last, wanted.max_bytes
-            )
-        except DirectoryDamaged as error:
-            about = journal.fields("damage-found", index=wanted.first_index, peer=wanted.peer)
-            log.error("cannot read the log for %s: %s", wanted.peer, error, extra=about)  # noqa: TRY400
-            raise
-        except LookupError:
-            entries = []
-        self.raft.entries_read(trio.current_time(), wanted.peer, entries)
-        self.kick()
-
-    async def _write_chunk(self, chunk: SnapshotChunk) -> None:
-        held = await self.snapshots.write_chunk(chunk.request)
-        self.raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
-        self.kick()
-        await self.snapshots.discard_others(self.raft.server.snapshot)
-
-    # ---- requests from peers
-
-    async def _handle(self, data: bytes) -> bytes | None:
-        try:
-            return await self.peers.handle(data, self._answer)
-        except StorageFailed as error:
-            self._nursery.start_soon(_fail, error)
-            return None
-
-    async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
-        if isinstance(message, Request):
-            return await self._answer_request(sender, message)
-        return await self._answer_client(message)
-
-    async def _answer_client(self, message: AnyMessage) -> AnyMessage | None:
+    async def _answer_client(self, message: ClientMessage) -> AnyMessage | None:
         """What another node asks for its own clients."""
         answer: AnyMessage | None = None
         match message:
@@ -573,27 +437,3 @@ class Driver:
             case DrainRequest():
                 answer = await self.leadership.handle(message)
         return answer
-
-    async def _answer_request(self, sender: str, request: Request) -> Message | None:
-        key = (sender, request.request_id)
-        if key in self._answers or (self.problem is not None and _is_large(request)):
-            return None
-        promise = self._answers[key] = Promise()
-        try:
-            self._inbox.append((sender, request))
-            self.kick()
-            with trio.move_on_after(self._settings.raft.election_timeout[1] * 10):
-                return await promise.wait()
-        finally:
-            del self._answers[key]
-        return None
-
-
-async def _fail(error: Exception) -> None:
-    """End the node, from whichever task has found out that it must."""
-    raise error
-
-
-def _is_large(request: Request) -> bool:
-    """Would it add to what waits for the disk?"""
-    return isinstance(request, InstallSnapshotRequest) or bool(getattr(request, "entries", ()))

@@ -16,6 +16,7 @@ class Restored:
     """A state machine that has what a snapshot brought."""
 
     last_applied = 0
+    context = b""
 
     def restore(self, path: Path) -> None:
         self.last_applied = 5

@@ -92,7 +92,7 @@ async def test_what_the_watchdog_asks_saves_that_do_not_end_and_an_algorithm_nob
             await until(lambda: not leader.driver.makes_progress)
             leader.stalled.set()
         await until(lambda: leader.driver.makes_progress)
-        leader.driver._deadline = trio.current_time() - 100
+        leader.driver._loop.deadline = trio.current_time() - 100
         assert not leader.driver.makes_progress
 
 

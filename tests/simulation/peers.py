@@ -40,7 +40,7 @@ class Peers:
                 self._meet(peer)
 
     def _meet(self, peer: str) -> None:
-        """Learn who a peer is while all is well (raftd.driver.driver._meet)."""
+        """Learn who a peer is while all is well (raftd.driver.contacts)."""
         process = self._process
         if peer not in self._known and peer in process.raft.server.peers:
             process.world.network.carry(process.name, peer, self._greet, peer, once=True)

@@ -150,7 +150,7 @@ class Process:
         self._stepping = False
 
     def _step(self) -> None:
-        """Do what the update says, in the order of its fields (raftd.driver.driver._step)."""
+        """Do what the update says, in the order of its fields (raftd.driver.loop)."""
         update = self.raft.take_update()
         world = self.world
         for note in update.notes:
@@ -269,7 +269,7 @@ class Process:
     # ---- requests from peers
 
     def receive_request(self, call: Call) -> None:
-        """As raftd.driver.driver._answer_request."""
+        """As raftd.driver.exchange."""
         if self.peers.refuses(call.sender) or not self.peers.admits(call.sender, call.known_as):
             return
         message = call.message
