@@ -11,6 +11,7 @@ import os
 import random
 import resource
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
@@ -49,6 +50,8 @@ USUAL_MEMBERS = 5
 """Members may come at any time: there are receivers for so many in any case."""
 RESERVED_FILES = 1024
 """For everything but clients of the socket: peers, the log, the state machine."""
+PAUSE_WITHOUT_SPACE = 1.0
+"""Seconds."""
 GC_ALLOCATIONS = 20_000
 SNAPSHOT_CHUNK_BYTES = 256 << 10
 MESSAGE_OVERHEAD_BYTES = 64 << 10
@@ -65,6 +68,7 @@ class ExitStatus(IntEnum):
     DAMAGED = 4
     STORAGE_FAILED = 5
     CANNOT_LISTEN = 6
+    NO_SPACE = 7
 
 
 _STATUSES: dict[type[Exception], ExitStatus] = {
@@ -72,7 +76,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     DirectoryDamaged: ExitStatus.DAMAGED,
     DirectoryMismatch: ExitStatus.DAMAGED,
     StorageFailed: ExitStatus.STORAGE_FAILED,
-    DiskFull: ExitStatus.STORAGE_FAILED,
+    DiskFull: ExitStatus.NO_SPACE,
     AddressInUse: ExitStatus.CANNOT_LISTEN,
     CannotListen: ExitStatus.CANNOT_LISTEN,
     SocketError: ExitStatus.CANNOT_LISTEN,
@@ -99,7 +103,11 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         log.info("stopped while starting")
     except Exception as error:
-        return _explain(error)
+        status = _explain(error)
+        if status == ExitStatus.NO_SPACE:
+            # Who starts it again at once shall not do so too often to be let.
+            time.sleep(PAUSE_WITHOUT_SPACE)
+        return status
     return ExitStatus.OK
 
 

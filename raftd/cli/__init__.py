@@ -22,6 +22,7 @@ EXIT_STATUSES = """\
   4  the data directory is damaged, or of another version, node or cluster
   5  a write or fsync failed
   6  an address or socket is in use, or cannot be listened on
+  7  no space on the disk to start with; it can be started again
 """
 _EPILOG = f"""\b
 Exit statuses:

@@ -28,14 +28,14 @@ from raftd.storage.disk import (
 from raftd.storage.repair import Irreparable
 from raftd.storage.stopped import Stopped
 
-USAGE, LOCKED, DAMAGED, STORAGE_FAILED = 2, 3, 4, 5
+USAGE, LOCKED, DAMAGED, STORAGE_FAILED, NO_SPACE = 2, 3, 4, 5, 7
 _STATUSES: dict[type[Exception], int] = {
     DirectoryLocked: LOCKED,
     DirectoryDamaged: DAMAGED,
     DirectoryMismatch: DAMAGED,
     Irreparable: DAMAGED,
     NoBackup: DAMAGED,
-    DiskFull: STORAGE_FAILED,
+    DiskFull: NO_SPACE,
     StorageFailed: STORAGE_FAILED,
 }
 

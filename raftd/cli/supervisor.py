@@ -30,6 +30,7 @@ _MEANINGS = {
     4: "data directory damaged, or of another node, cluster or version",
     5: "a write or fsync failed",
     6: "address or socket in use",
+    7: "no space on the disk",
 }
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,11 @@ _NO_DAMAGE = {
     # What is wrong then is not in the file, and another file would fare no better.
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL),
     *(sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_AUTH),
+}
+_WRITING = {
+    # SQLITE_IOERR, of something that could not be written.
+    *(sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
+    *(sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP),
 }
 
 
@@ -152,6 +158,8 @@ def os_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         known = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ECANCELED}
         number = known.get(_code(error), errno.EIO)
+        if _extended_code(error) in _WRITING and os.statvfs(path.parent).f_bavail == 0:
+            number = errno.ENOSPC  # SQLite does not pass on why
         raise OSError(number, f"the key-value store failed: {error}", str(path)) from error
 
 
@@ -198,7 +206,7 @@ def _faults_are_damage() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if _code(error) in _NO_DAMAGE:
+        if _code(error) in _NO_DAMAGE or _extended_code(error) in _WRITING:
             raise
         raise Damaged(f"SQLite finds it damaged: {error}") from error
 
@@ -233,4 +241,8 @@ def _pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
 
 def _code(error: sqlite3.Error) -> int:
     """SQLite's primary result code: the low byte of the extended one."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return _extended_code(error) & 0xFF
+
+
+def _extended_code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

@@ -7,6 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
+from raftd.server import ExitStatus
 from tests.history import Recorder
 from tests.system.client import CallError, NoAnswer
 from tests.system.cluster import Cluster
@@ -81,9 +82,10 @@ def test_start_on_a_full_disk() -> None:
                 cluster.wait_until_writable(leader, "b", f"{number}" + "x" * 20_000)
             wait_until(lambda: "disk full" in _problem(follower), "it says so")
         else:
-            follower.wait_for_exit(5)
+            follower.wait_for_exit(ExitStatus.NO_SPACE)
             assert "No space left" in follower.log_of_this_life
             assert "Traceback" not in follower.log_of_this_life
+            assert "damaged" not in follower.log_of_this_life
         cluster.wait_until_writable(leader, "a", "2")
         (follower.data / "filler").unlink()
         cluster.start()
