@@ -259,7 +259,7 @@ def _settings(config: Config) -> DriverSettings:
         algorithm,
         limits.entry_bytes,
         limits.snapshot_log_bytes,
-        limits.log_tail_bytes,
+        min(limits.log_tail_bytes, limits.snapshot_log_bytes // 2),
         config.check_interval_ms / 1000,
         priority=config.priority,
     )
