@@ -45,6 +45,16 @@ def _run(daemon: FakeDaemon, command: str, **more: str) -> subprocess.CompletedP
     )
 
 
+def _takes_ctrl_c() -> None:
+    """Though who runs the tests may ignore it, as what a shell runs in the background does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _at_a_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    _takes_ctrl_c()
+
+
 class Terminal:
     """raftctl in a pseudo terminal of 80 columns."""
 
@@ -59,7 +69,7 @@ class Terminal:
             env=_environment(daemon, **more),
             cwd=_REPOSITORY,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            preexec_fn=_at_a_terminal,  # noqa: PLW1509
         )
         os.close(slave)
         self.screen = Screen(80, rows)
@@ -187,6 +197,7 @@ def test_ctrl_c_ends_with_130_quietly(daemon: FakeDaemon, command: str) -> None:
         stderr=subprocess.PIPE,
         env=_environment(daemon),
         cwd=_REPOSITORY,
+        preexec_fn=_takes_ctrl_c,  # noqa: PLW1509
     ) as process:
         assert asked.wait(20)
         process.send_signal(signal.SIGINT)

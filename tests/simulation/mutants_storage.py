@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from raftd.raft.log import Entry
-from raftd.raft.state import HardState
-from raftd.storage import hard_state, wal
-from raftd.storage.disk import Disk, DiskFull
+from raftd.raft.state import HardState, SnapshotMetadata
+from raftd.storage import document, hard_state, snapshots, wal
+from raftd.storage.disk import Disk, DiskFull, Files
 from raftd.storage.hard_state import HardStateFile
 from raftd.storage.recovery import Recovery
 from raftd.storage.scan import Scan
@@ -180,21 +180,13 @@ def log_does_not_restart(patches: Patches) -> None:
 
 @mutation("a damaged snapshot is taken as it is")
 def snapshot_checksum_ignored(patches: Patches) -> None:
-    def verified(self: Snapshots, index: int, term: int) -> Any:
-        digest = self._digest
-        path = self._directory / f"{index:016d}-{term}.meta"
-        from raftd.raft.state import SnapshotMetadata  # noqa: PLC0415
-        from raftd.storage import document  # noqa: PLC0415
-
-        metadata = document.read(self._files, path, "snapshot", SnapshotMetadata)
+    def verified(files: Files, directory: Path, index: int, term: int) -> SnapshotMetadata:
+        path = directory / snapshots.file_name(index, term, "meta")
+        metadata = document.read(files, path, snapshots.KIND, SnapshotMetadata)
         assert metadata is not None
-        self._digest = lambda handle: (metadata.size, metadata.checksum)  # type: ignore[method-assign]
-        try:
-            return original(self, index, term)
-        finally:
-            self._digest = digest  # type: ignore[method-assign]
+        return metadata
 
-    original = patches.set(Snapshots, "_verified", verified)
+    patches.set(snapshots, "verified", verified)
 
 
 assert wal
