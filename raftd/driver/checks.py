@@ -6,12 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 
-import msgspec
 import trio
 
 from raftd import features
-from raftd.codec import ReportRequest, ReportResponse
-from raftd.driver.peers import PeerRefused, Peers
+from raftd.driver.peers import Peers
+from raftd.driver.poll import poll
 from raftd.driver.reports import NodeReport
 from raftd.raft import quorum
 from raftd.raft.log import EntryType
@@ -19,12 +18,10 @@ from raftd.raft.raft import Busy, NotLeader, Raft
 from raftd.raft.state import Role
 from raftd.state_hash import Context, check_payload, context_of
 from raftd.state_machine import StateMachine
-from raftd.transport.transport import Unreachable
 
 log = logging.getLogger("raftd.driver")
 
 _TIMEOUT = 1.0
-_decode_report = msgspec.msgpack.Decoder(NodeReport).decode
 
 
 class Checks:
@@ -106,17 +103,7 @@ class Checks:
 
     async def _ask_all(self) -> dict[str, NodeReport]:
         """Those members' reports that came in time, our own among them."""
-        reports = {self._raft.server.name: self._report()}
-
-        async def ask(peer: str) -> None:
-            try:
-                response = await self._peers.call(peer, ReportRequest(), _TIMEOUT)
-                if isinstance(response, ReportResponse):
-                    reports[peer] = _decode_report(response.report)
-            except (Unreachable, PeerRefused, msgspec.DecodeError):
-                return
-
-        async with trio.open_nursery() as nursery:
-            for peer in self._raft.server.peers:
-                nursery.start_soon(ask, peer)
+        server = self._raft.server
+        reports = {server.name: self._report()}
+        reports.update(await poll(self._peers, server.peers, _TIMEOUT))
         return reports

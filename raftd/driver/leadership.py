@@ -17,14 +17,13 @@ import trio
 from raftd.codec import (
     DrainRequest,
     DrainResponse,
-    ReportRequest,
-    ReportResponse,
     TransferRequest,
     TransferResponse,
 )
 from raftd.driver.errors import CallFailed, NoQuorum, NoSuchMember, Refused
 from raftd.driver.offload import Offload
 from raftd.driver.peers import PeerRefused, Peers
+from raftd.driver.poll import poll
 from raftd.driver.reports import NodeReport
 from raftd.driver.transfers import Transfers
 from raftd.raft.raft import Raft
@@ -38,8 +37,6 @@ ASK_TIMEOUT = 0.5
 """Seconds for the voters to say how they stand, before leadership goes to the best of them."""
 PERIOD = 10
 """Longest election timeouts between two looks at the priorities; so long a better one is up."""
-
-_decode_report = msgspec.msgpack.Decoder(NodeReport).decode
 
 
 class Leadership:
@@ -125,20 +122,9 @@ class Leadership:
 
     async def _ask_voters(self, timeout: float) -> dict[str, NodeReport]:
         """How each stands that answers in time; the algorithm learns it, too."""
-        reports: dict[str, NodeReport] = {}
-
-        async def ask(peer: str) -> None:
-            try:
-                response = await self._peers.call(peer, ReportRequest(), timeout)
-                if isinstance(response, ReportResponse):
-                    reports[peer] = _decode_report(response.report)
-            except (Unreachable, PeerRefused, msgspec.DecodeError):
-                return
-
-        async with trio.open_nursery() as nursery:
-            for peer in self._raft.server.peers:
-                if self._raft.server.configuration.is_voter(peer):
-                    nursery.start_soon(ask, peer)
+        server = self._raft.server
+        voters = [peer for peer in server.peers if server.configuration.is_voter(peer)]
+        reports = await poll(self._peers, voters, timeout)
         self._raft.rank({name: _rank(report) for name, report in reports.items()})
         return reports
 

@@ -9,10 +9,10 @@ import msgspec
 import trio
 
 import raftd
-from raftd.codec import ReportRequest, ReportResponse
 from raftd.driver.applier import Applier
 from raftd.driver.leadership import Leadership
-from raftd.driver.peers import PeerRefused, Peers
+from raftd.driver.peers import Peers
+from raftd.driver.poll import poll
 from raftd.driver.reports import ClusterStatus, MemberStatus, NodeReport, PeerReport
 from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
@@ -21,9 +21,6 @@ from raftd.raft.state import Role
 from raftd.state_hash import context_of
 from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk
-from raftd.transport.transport import Unreachable
-
-_decode_report = msgspec.msgpack.Decoder(NodeReport).decode
 
 
 class Status:
@@ -121,19 +118,7 @@ class Status:
     async def cluster(self, *, timeout: float) -> ClusterStatus:
         """Ask every other member, for at most `timeout` seconds, and put it all together."""
         server = self._raft.server
-        reports: dict[str, NodeReport] = {}
-
-        async def ask(peer: str) -> None:
-            try:
-                response = await self._peers.call(peer, ReportRequest(), timeout)
-                if isinstance(response, ReportResponse):
-                    reports[peer] = _decode_report(response.report)
-            except (Unreachable, PeerRefused, msgspec.DecodeError):
-                return
-
-        async with trio.open_nursery() as nursery:
-            for peer in server.peers:
-                nursery.start_soon(ask, peer)
+        reports = await poll(self._peers, server.peers, timeout)
         reports[server.name] = self.report()
         return self._combine(reports)
 
