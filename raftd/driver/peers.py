@@ -34,6 +34,10 @@ log = logging.getLogger("raftd.transport")
 _WAYS_BACK = "Bring the old directory back, or remove the member and add it again (raftctl members)"
 
 
+MAX_TERMS_AHEAD = 1 << 32
+"""An election a second for more than a century."""
+
+
 class Carrier(Protocol):
     """What `raftd.transport.Transport` offers: bytes there and back."""
 
@@ -49,6 +53,7 @@ class Roster(Protocol):
 
     leader: str | None
     commit_index: int
+    current_term: int
 
     def has_removed(self, name: str, membership_index: int) -> bool: ...
 
@@ -216,6 +221,7 @@ class Peers:
         if envelope.recipient_id not in {b"", own.node_id}:
             self._check_disowned(sender, membership_index(envelope.recipient_id))
         self._check_membership(envelope)
+        self._check_term(envelope)
         known = self._store.known_peers.get(sender)
         if known is None or _is_newer(envelope, known):
             await self._remember(envelope)
@@ -281,6 +287,16 @@ class Peers:
             except DiskFull as error:
                 log.warning("cannot note that this node was removed: %s", error)
         self._told_removed()
+
+    def _check_term(self, envelope: Envelope) -> None:
+        """Terms are counted one by one: after the last one nobody could be elected any more."""
+        term = getattr(envelope.message, "term", 0)
+        own = self._roster.current_term
+        if term > own + MAX_TERMS_AHEAD:
+            raise Stranger(
+                f"{envelope.sender} speaks of term {term}, which cannot be after {own} elections:"
+                " its message is damaged, or forged"
+            )
 
     async def _remember(self, envelope: Envelope) -> None:
         """Durably, before anything of this message is believed."""

@@ -63,6 +63,24 @@ async def test_what_is_refused(
         assert cluster["n1"].disk.known_peers == known
 
 
+@pytest.mark.parametrize("term", [2**32 + 100, 2**63 - 1])
+async def test_a_term_that_no_election_leads_to_is_refused(
+    autojump_clock: MockClock, tmp_path: Path, term: int
+) -> None:
+    """pitfall 13: nobody could be elected behind the last one."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        server = cluster["n1"].driver.raft.server
+        before = server.current_term
+        request = RequestVoteRequest(term, 10**6, before, 10**6)
+        answer = await ask(cluster, msgspec.structs.replace(genuine(cluster), message=request))
+        assert isinstance(answer, RefusedResponse)
+        assert f"term {term}" in answer.reason
+        assert server.current_term == before
+        assert cluster["n1"].disk.recovered.hard_state.current_term <= before
+        await leader.put("a", "1")
+
+
 async def test_garbage_gets_no_answer(autojump_clock: MockClock, tmp_path: Path) -> None:
     """pitfall 77"""
     async with running(tmp_path) as cluster:
