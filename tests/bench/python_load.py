@@ -100,6 +100,8 @@ def _pipelined(options: Options, calls: list[bytes], measurement: Measurement) -
                     starts.append(now)
                     batch.append(calls[key])
             out = memoryview(b"".join(batch))
+        if not starts:
+            break  # the time was over, and nothing was on its way
         select.select([connection], [connection] if out else [], [])
         try:
             while out:
