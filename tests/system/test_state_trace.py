@@ -10,6 +10,7 @@ from raftd.state_trace.file import VARIABLE
 from tests.state_trace.specification import judge
 from tests.system.cluster import CALM, Cluster
 from tests.system.node import Node
+from tests.system.waiting import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -20,6 +21,7 @@ def test_election_writes_restart_and_hand_over(tmp_path: Path) -> None:
         leader = cluster.start().wait_for_leader()
         _write(leader, 10)
         follower = cluster.others(leader)[0]
+        _wait_until_known(leader, follower)
         follower.stop()
         _write(leader, 3)
         follower.start()
@@ -56,6 +58,18 @@ def test_where_it_cannot_be_written(tmp_path: Path) -> None:
         node.start()
         node.wait_for_exit(2)
         assert "state_trace: cannot write" in node.log
+
+
+def _wait_until_known(leader: Node, follower: Node) -> None:
+    """The leader knows all that the follower has: it will send nothing twice, for which the
+    specification has no words (raftd/state_trace)."""
+
+    def known() -> bool:
+        members = leader.wait_until_up()["members"]
+        of = {each["name"]: each for each in members}
+        return bool(of[follower.name]["match_index"] == of[leader.name]["last_index"])
+
+    wait_until(known, f"{leader.name} knows what {follower.name} has")
 
 
 def _write(node: Node, count: int) -> None:
