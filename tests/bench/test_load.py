@@ -81,7 +81,7 @@ def test_a_run(
     plan = Plan(
         only=["put-16", "get-16", "put-pipelined", "get-pipelined", "put-100-forwarded"],
         rounds=1,
-        seconds=0.3,
+        seconds=1.5,
         with_etcd=False,
         directory=directory,
         build=directory / "build",
