@@ -28,7 +28,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 class Loop:
-    """`begin` gives it the parts that do the work; `stepped` is called after each update."""
+    """`connect` gives it the parts that do the work; `stepped` is called after each update."""
 
     def __init__(
         self, raft: Raft, disk: Disk, offload: Offload, stepped: Callable[[], None]

@@ -18,6 +18,7 @@ from raftd.raft.state import Role, Settings
 from raftd.state_hash import Context, context_of
 from raftd.storage.directory import NodeDocument
 from tests.driver.cluster import Cluster, Node, running, until
+from tests.driver.test_snapshots import grow
 
 SMALL = Settings(tail_bytes=4000, max_append_bytes=20_000, snapshot_chunk_bytes=4096)
 
@@ -241,8 +242,7 @@ async def test_a_follower_that_gets_a_snapshot_gets_the_hash(
         await checked(cluster)
         late = next(name for name in cluster.names if name != leader.name)
         await cluster.crash(late)
-        for number in range(300):
-            await leader.put(f"k{number}", "v" * 500)
+        await grow(leader, 300)
         await until(lambda: leader.driver.raft.server.log.first_index > 10)
         await cluster.start(late)
         await checked(cluster)

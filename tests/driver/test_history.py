@@ -13,6 +13,7 @@ from raftd.driver.errors import NoSuchState, Refused
 from raftd.raft.progress import Mode
 from raftd.raft.state import Settings
 from tests.driver.cluster import Node, running, until
+from tests.driver.test_snapshots import grow
 
 SMALL = Settings(tail_bytes=4000, max_append_bytes=2000, snapshot_chunk_bytes=4096)
 
@@ -94,8 +95,7 @@ async def test_no_state_before_the_snapshot_once_the_log_is_shorter(
         tmp_path, 1, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
     ) as cluster:
         leader = await cluster.leader()
-        for number in range(300):
-            await leader.put(f"k{number}", "v" * 500)
+        await grow(leader, 300)
         await trio.sleep(1)
         end = leader.disk.snapshot.last_included_index
         assert leader.driver.raft.server.log.first_index > 1
@@ -120,8 +120,7 @@ async def test_a_tail_stays_for_followers_that_are_a_little_behind(
             log_tail_bytes=tail_bytes,
         ) as cluster:
             leader = await cluster.leader()
-            for number in range(200):
-                await leader.put(f"k{number}", "v" * 500)
+            await grow(leader, 200)
             await leader.driver.take_snapshot()
             first.append(leader.disk.first_index)
             assert leader.disk.used_bytes >= min(tail_bytes, 100_000)
@@ -148,13 +147,11 @@ async def test_a_dead_follower_does_not_let_the_log_grow(
         leader = await cluster.leader()
         dead = next(name for name in cluster.names if name != leader.name)
         await cluster.crash(dead)
-        for number in range(300):
-            await leader.put(f"k{number}", "v" * 500)
+        await grow(leader, 300)
         progress = leader.driver.raft.server.progress[dead]
         await until(lambda: progress.mode is Mode.SNAPSHOT)
         before = leader.disk.snapshot.last_included_index
-        for number in range(300):
-            await leader.put(f"k{number}", "v" * 500)
+        await grow(leader, 300)
         await trio.sleep(5)
         assert leader.disk.snapshot.last_included_index > before
         assert leader.disk.used_bytes < 3 * 32_768
