@@ -7,16 +7,18 @@ has taken everything that was in the queue.
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import outcome
 import trio
+
+from raftd.promise import Promise
 
 T = TypeVar("T")
 
@@ -24,13 +26,15 @@ _of_this_loop: trio.lowlevel.RunVar[Doorbell] = trio.lowlevel.RunVar("doorbell")
 
 
 class Doorbell:
-    """One for each event loop; see `doorbell`."""
+    """One for each event loop; see `doorbell`. No call may raise anything."""
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], object]] = deque()
         self._has_rung = False
         self._lock = threading.Lock()
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._soon: list[Callable[[], object]] = []
+        self._in_turn = False
 
     def ring(self, call: Callable[[], object]) -> None:
         """Have the event loop make that call soon, unless it is over. From any thread."""
@@ -42,6 +46,24 @@ class Doorbell:
                 self._has_rung = True
                 os.eventfd_write(self._descriptor, 1)
 
+    def soon(self, call: Callable[[], object]) -> None:
+        """Have that call made behind all that has come together: at the end of this turn. From the
+        event loop."""
+        if not self._in_turn and not self._soon:
+            self.ring(self.end_turn)
+        self._soon.append(call)
+
+    def begin_turn(self) -> None:
+        """What follows has come together, until `end_turn`. No task switch may lie between."""
+        self._in_turn = True
+
+    def end_turn(self) -> None:
+        while self._soon:
+            calls, self._soon = self._soon, []
+            for call in calls:
+                call()
+        self._in_turn = False
+
     async def answer(self) -> None:
         """Until the loop is over."""
         assert self._descriptor is not None
@@ -51,8 +73,10 @@ class Doorbell:
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._descriptor)
                 self._has_rung = False
+                self._in_turn = True
                 while self._calls:
                     self._calls.popleft()()
+                self.end_turn()
         finally:
             with self._lock:
                 os.close(self._descriptor)
@@ -79,28 +103,27 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    async def do(self, function: Callable[..., T], *args: object) -> T:
-        """Await its result, to the end even when cancelled: a disk write is not abandoned."""
-        task = trio.lowlevel.current_task()
-        bell = doorbell()
+    def do(self, function: Callable[..., T], *args: object) -> Promise[T]:
+        """Its result. It is done to its end even if nobody waits: a disk write is not abandoned."""
+        promise: Promise[T] = Promise()
+        ring = doorbell().ring
 
         def job() -> None:
-            result = outcome.capture(function, *args)
-            bell.ring(lambda: trio.lowlevel.reschedule(task, result))
+            try:
+                result = function(*args)
+            except Exception as error:
+                ring(functools.partial(promise.fail, error))
+            else:
+                ring(functools.partial(promise.set, result))
 
         self._jobs.put(job)
-        result: Any = await trio.lowlevel.wait_task_rescheduled(_cannot_be_aborted)
-        return result  # type: ignore[no-any-return]  # what `function` returned
+        return promise
 
     def close(self) -> None:
-        """Once nothing is under way."""
+        """When all that it was given is done."""
         self._jobs.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
-
-
-def _cannot_be_aborted(_: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED

@@ -26,7 +26,7 @@ from raftd.admin.limits import Limits, Memory
 from raftd.admin.message import Malformed
 from raftd.admin.protocol import CallError
 from raftd.admin.replies import OutOfMemory, Place, Replies
-from raftd.driver.waiting import Promise
+from raftd.promise import Promise
 
 _received = memoryview(bytearray(1 << 16))
 _TURN = 64

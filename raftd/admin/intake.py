@@ -14,6 +14,8 @@ from typing import Protocol
 
 import trio
 
+from raftd.doorbell import doorbell
+
 _AT_ONCE = 128
 """connections that are read before other tasks get their turn"""
 
@@ -40,6 +42,7 @@ class Source(Protocol):
 
 class Intake:
     def __init__(self) -> None:
+        self._bell = doorbell()
         self._epoll = select.epoll()
         self._sources: dict[int, Source] = {}
         self._soon: dict[Source, None] = {}
@@ -80,18 +83,22 @@ class Intake:
     async def _read(self) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._epoll)
+            self._bell.begin_turn()
             for descriptor, _ in self._epoll.poll(0, _AT_ONCE):
                 source = self._sources.get(descriptor)
                 if source is not None:
                     source.read()
+            self._bell.end_turn()
 
     async def _proceed(self) -> None:
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             soon, self._soon = self._soon, {}
+            self._bell.begin_turn()
             for source in soon:
                 source.proceed()
+            self._bell.end_turn()
 
     async def _look(self) -> None:
         while True:

@@ -14,7 +14,8 @@ import trio
 from raftd import features, journal
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
-from raftd.driver.waiting import Promise, Signal
+from raftd.driver.waiting import Signal
+from raftd.promise import Promise
 from raftd.raft.log import Entry
 from raftd.raft.raft import Raft
 from raftd.replay import apply_entries

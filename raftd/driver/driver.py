@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -53,12 +53,13 @@ from raftd.driver.reports import (
     SnapshotInfo,
 )
 from raftd.driver.reseeding import Reseeding
-from raftd.driver.saver import Saver
+from raftd.driver.saver import Saver, Write
 from raftd.driver.snapshots import Snapshots
 from raftd.driver.status import Status
 from raftd.driver.transfers import Transfers
-from raftd.driver.waiting import Promise, Signal
+from raftd.driver.waiting import Signal
 from raftd.driver.writes import Writes
+from raftd.promise import Promise
 from raftd.raft.changes import Change
 from raftd.raft.log import EntryType
 from raftd.raft.raft import Raft
@@ -79,7 +80,7 @@ class Network(Carrier, Protocol):
 
     async def serve(
         self,
-        handler: Callable[[bytes], Awaitable[bytes | None]],
+        handler: Callable[[bytes], Promise[bytes | None]],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None: ...
@@ -113,7 +114,7 @@ class Driver:
         dice: random.Random,
         addresses: Mapping[str, str] | None = None,
         offload: Offload = to_thread,
-        offload_saves: Offload | None = None,
+        offload_saves: Write | None = None,
         wall_clock: Callable[[], float] = time.time,
         state_trace: Sink | None = None,
     ) -> None:
@@ -170,8 +171,10 @@ class Driver:
         )
         self.saver = Saver(
             disk,
-            offload_saves or offload,
+            offload,
+            offload_saves,
             loop.saved,
+            loop.fail,
             self.snapshots.install,
             self._disk_changed,
             stall_limit=settings.raft.election_timeout[1],
@@ -367,7 +370,17 @@ class Driver:
         self.contacts.update()
         async with trio.open_nursery() as nursery:
             self._loop.begin(nursery)
-            parts = (self.saver, self.applier, self.writes, self.reads, self.snapshots, self.checks)
+            self.saver.begin(nursery)
+            self.peers.begin(nursery)
+            parts = (
+                self._exchange,
+                self.saver,
+                self.applier,
+                self.writes,
+                self.reads,
+                self.snapshots,
+                self.checks,
+            )
             for part in parts:
                 nursery.start_soon(part.run)
             nursery.start_soon(self._expire)
@@ -375,7 +388,10 @@ class Driver:
             nursery.start_soon(self.contacts.run)
             nursery.start_soon(self.leadership.run)
             task_status.started()
-            await self._loop.run()
+            try:
+                await self._loop.run()
+            finally:
+                self.peers.begin(None)
 
     async def _expire(self) -> None:
         """End the calls whose time is over; one look at all of them now and then costs less than a

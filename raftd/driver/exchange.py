@@ -1,4 +1,4 @@
-"""Messages of the algorithm on their way to the other members and back, a task for each request.
+"""Messages of the algorithm on their way to the other members and back, without a task for each.
 
 Requests of others wait in the inbox until the driver's loop gives them to the algorithm; what nodes
 ask each other for their clients goes to who knows the answer.
@@ -6,6 +6,8 @@ ask each other for their clients goes to who knows the answer.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -14,13 +16,17 @@ import trio
 from raftd.codec import ClientMessage
 from raftd.driver.peers import AnyMessage, PeerRefused, Peers
 from raftd.driver.snapshots import Snapshots
-from raftd.driver.waiting import Promise
-from raftd.raft.messages import InstallSnapshotRequest, Message, Request, Response
+from raftd.promise import Promise, in_task
+from raftd.raft.messages import InstallSnapshotRequest, Request, Response
 from raftd.raft.raft import Raft
 from raftd.raft.update import Outgoing
 from raftd.storage.disk import StorageFailed
 from raftd.transport.transport import Unreachable
 
+log = logging.getLogger("raftd.raft")
+
+PATIENCE = 10
+"""Timeouts until a request is given up that the algorithm does not answer."""
 MAX_CALLS = 64
 """Requests to one peer that may be without an answer; further ones count as lost."""
 
@@ -28,12 +34,18 @@ MAX_CALLS = 64
 class Looking(Protocol):
     """The driver's loop, which looks at the algorithm's updates."""
 
+    is_over: bool
+
     def kick(self) -> None:
         """Soon."""
         ...
 
     def look(self) -> None:
         """Now."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """End the node."""
         ...
 
 
@@ -57,7 +69,8 @@ class Exchange:
         self._takes_large = takes_large
         self._timeout = timeout
         self._inbox: list[tuple[str, Request]] = []
-        self._answers: dict[tuple[str, int], Promise[Response]] = {}
+        self._answers: dict[tuple[str, int], tuple[float, Promise[AnyMessage | None]]] = {}
+        """The requests under way, and when they are given up."""
         self._calls: dict[str, int] = {}
         self._nursery: trio.Nursery
         self._loop: Looking
@@ -70,85 +83,104 @@ class Exchange:
     # ---- to peers
 
     def send(self, outgoing: Outgoing) -> None:
-        message = outgoing.message
+        peer, message = outgoing.to, outgoing.message
         if isinstance(message, Response):
-            promise = self._answers.get((outgoing.to, message.request_id))
-            if promise is not None:
-                promise.set(message)
-        elif self._calls.get(outgoing.to, 0) >= MAX_CALLS:
-            self._raft.unanswered(trio.current_time(), outgoing.to, message.request_id)
+            answer = self._answers.pop((peer, message.request_id), None)
+            if answer is not None:
+                answer[1].set(message)
+            return
+        calls = self._calls.get(peer, 0)
+        if calls >= MAX_CALLS:
+            self._raft.unanswered(trio.current_time(), peer, message.request_id)
+            return
+        self._calls[peer] = calls + 1
+        if isinstance(message, InstallSnapshotRequest):
+            call = in_task(
+                self._nursery,
+                self._install_snapshot,
+                peer,
+                message,
+                failures=(Unreachable, PeerRefused),
+            )
         else:
-            self._nursery.start_soon(self._call, outgoing.to, message)
+            call = self._peers.call(peer, message, self._timeout)
+        call.when_done(functools.partial(self._answered, peer, message.request_id))
 
-    async def _call(self, peer: str, request: Request) -> None:
-        self._calls[peer] = self._calls.get(peer, 0) + 1
-        try:
-            response = await self._ask(peer, request)
-        finally:
-            self._calls[peer] -= 1
-        now = trio.current_time()
-        if isinstance(response, Response):
-            self._raft.receive(now, peer, response)
-        else:
-            self._raft.unanswered(now, peer, request.request_id)
-        self._loop.look()
-
-    async def _ask(self, peer: str, request: Request) -> AnyMessage | None:
-        timeout = self._timeout
-        filled: Request | None = request
-        if isinstance(request, InstallSnapshotRequest):
-            filled = await self._snapshots.fill(request)
-            timeout *= 10
+    async def _install_snapshot(self, peer: str, request: InstallSnapshotRequest) -> AnyMessage:
+        filled = await self._snapshots.fill(request)
         if filled is None:
-            return None
+            raise Unreachable("the snapshot is not here any more", sent=False)
+        return await self._peers.call(peer, filled, self._timeout * 10)
+
+    def _answered(self, peer: str, request_id: int, call: Promise[AnyMessage]) -> None:
+        self._calls[peer] -= 1
+        if self._loop.is_over:
+            return
         try:
-            return await self._peers.call(peer, filled, timeout)
+            response = call.result()
         except (Unreachable, PeerRefused):
-            return None
+            response = None
+        now = trio.current_time()
+        try:
+            if isinstance(response, Response):
+                self._raft.receive(now, peer, response)
+            else:
+                self._raft.unanswered(now, peer, request_id)
+        except Exception as error:
+            self._loop.fail(error)
+        self._loop.look()
 
     # ---- from peers
 
     def take_inbox(self) -> None:
-        """Requests that came together are taken in the order in which they were sent: tasks wake
-        in any order, and an AppendEntries that overtakes another is refused."""
+        """Requests that came together are taken in the order in which they were sent: nng's threads
+        bring them in any order, and an AppendEntries that overtakes another is refused."""
+        if not self._inbox:
+            return
         inbox, self._inbox = self._inbox, []
-        inbox.sort(key=lambda item: item[1].request_id)
+        if len(inbox) > 1:
+            inbox.sort(key=lambda item: item[1].request_id)
         for sender, request in inbox:
             self._raft.receive(trio.current_time(), sender, request)
 
-    async def handle(self, data: bytes) -> bytes | None:
+    def handle(self, data: bytes) -> Promise[bytes | None]:
         """The answer to a peer's bytes; None: there is none."""
-        try:
-            return await self._peers.handle(data, self._answer)
-        except StorageFailed as error:
-            self._nursery.start_soon(_fail, error)
-            return None
+        return self._peers.handle(data, self._answer)
 
-    async def _answer(self, sender: str, message: AnyMessage) -> AnyMessage | None:
+    def _answer(self, sender: str, message: AnyMessage) -> Promise[AnyMessage | None]:
         if isinstance(message, Request):
-            return await self._answer_request(sender, message)
-        if isinstance(message, Response):
-            return None
-        return await self._answer_client(message)
+            return self._answer_request(sender, message)
+        if isinstance(message, Response) or self._loop.is_over:
+            return Promise.done(None)
+        return in_task(self._nursery, self._answer_for_client, message)
 
-    async def _answer_request(self, sender: str, request: Request) -> Message | None:
+    async def _answer_for_client(self, message: ClientMessage) -> AnyMessage | None:
+        try:
+            return await self._answer_client(message)
+        except StorageFailed:
+            raise
+        except Exception:
+            log.exception("cannot answer a %s", type(message).__name__)
+            return None
+
+    def _answer_request(self, sender: str, request: Request) -> Promise[AnyMessage | None]:
         key = (sender, request.request_id)
         if key in self._answers or (_is_large(request) and not self._takes_large()):
-            return None
-        promise = self._answers[key] = Promise()
-        try:
-            self._inbox.append((sender, request))
-            self._loop.kick()
-            with trio.move_on_after(self._timeout * 10):
-                return await promise.wait()
-        finally:
-            del self._answers[key]
-        return None
+            return Promise.done(None)
+        answer: Promise[AnyMessage | None] = Promise()
+        self._answers[key] = (trio.current_time() + PATIENCE * self._timeout, answer)
+        self._inbox.append((sender, request))
+        self._loop.kick()
+        return answer
 
-
-async def _fail(error: Exception) -> None:
-    """End the node, from whichever task has found out that it must."""
-    raise error
+    async def run(self) -> None:
+        """Give up what the algorithm does not answer."""
+        while True:
+            await trio.sleep(self._timeout)
+            now = trio.current_time()
+            late = [key for key, (deadline, _) in self._answers.items() if deadline <= now]
+            for key in late:
+                self._answers.pop(key)[1].set(None)
 
 
 def _is_large(request: Request) -> bool:

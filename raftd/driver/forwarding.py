@@ -9,7 +9,7 @@ import trio
 from raftd.codec import ForwardRequest, ForwardResponse, Outcome
 from raftd.driver.applier import Applied, Applier
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
-from raftd.driver.waiting import Promise
+from raftd.promise import Promise
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import NotLeader, Raft
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from raftd import journal
+from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.contacts import Contacts
 from raftd.driver.exchange import Exchange
@@ -37,7 +38,13 @@ class Loop:
         self._disk = disk
         self._offload = offload
         self._stepped = stepped
+        self._bell = doorbell()
         self._wake = trio.Event()
+        self._is_kicked = False
+        self._is_looking = False
+        self._look_again = False
+        self.is_over = True
+        """Nothing is called any more."""
         self.deadline = -math.inf
         """When the algorithm wants to be called, in trio's seconds."""
         self._waits_until = -math.inf
@@ -73,30 +80,58 @@ class Loop:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            self._exchange.take_inbox()
-            self._step()
-            self._waits_until = self.deadline
-            with trio.move_on_at(self.deadline):
-                await self._wake.wait()
-            self._wake = trio.Event()
-            now = trio.current_time()
-            if now >= self.deadline:
-                self._raft.timed_out(now)
+        self.is_over = False
+        try:
+            while True:
+                self.look()
+                self._waits_until = self.deadline
+                with trio.move_on_at(self.deadline):
+                    await self._wake.wait()
+                self._wake = trio.Event()
+                now = trio.current_time()
+                if now >= self.deadline:
+                    self._raft.timed_out(now)
+        finally:
+            self.is_over = True
 
     def kick(self) -> None:
-        """The algorithm was told something: look at its update soon."""
-        self._wake.set()
+        """The algorithm was told something: look at its update soon, behind all that has come
+        together with it."""
+        if not self._is_kicked:
+            self._is_kicked = True
+            self._bell.soon(self._kicked)
+
+    def _kicked(self) -> None:
+        self._is_kicked = False
+        self.look()
 
     def look(self) -> None:
-        """The same, now: it costs less than to wake the loop, where nothing is gained by waiting
-        for more."""
-        self._step()
+        """The same, now: where nothing is gained by waiting for more."""
+        self._look_again = True
+        if self._is_looking or self.is_over:
+            return
+        self._is_looking = True
+        try:
+            while self._look_again:
+                self._look_again = False
+                self._exchange.take_inbox()
+                self._step()
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self._is_looking = False
         if self.deadline < self._waits_until:
             self._wake.set()
 
+    def fail(self, error: Exception) -> None:
+        """End the node, whoever has found out that it must."""
+        self.is_over = True
+        self._nursery.start_soon(_raise, error)
+
     def saved(self, update: Update) -> None:
         """What it wanted durable is."""
+        if self.is_over:
+            return
         self._raft.persisted(trio.current_time(), update)
         for outgoing in update.messages_after_save:
             self._exchange.send(outgoing)
@@ -128,10 +163,13 @@ class Loop:
     def _tell(self, notes: Sequence[Note]) -> None:
         server = self._raft.server
         for note in notes:
+            level = _LEVELS[note.level]
+            if not log.isEnabledFor(level):
+                continue
             about = journal.fields(
                 note.event, term=server.current_term, index=server.commit_index, peer=note.peer
             )
-            log.log(_LEVELS[note.level], "%s", note.text, extra=about)
+            log.log(level, "%s", note.text, extra=about)
 
     async def _read_entries(self, wanted: EntriesWanted) -> None:
         last = self._raft.server.persisted_index
@@ -153,3 +191,7 @@ class Loop:
         self._raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
         self.kick()
         await self._snapshots.discard_others(self._raft.server.snapshot)
+
+
+async def _raise(error: Exception) -> None:
+    raise error

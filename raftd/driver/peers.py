@@ -13,7 +13,7 @@ by an entry that is committed here is told so, unless this node follows it at th
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -22,12 +22,13 @@ import trio
 from raftd import codec, journal
 from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
 from raftd.driver.offload import Offload
+from raftd.promise import Promise, in_task
 from raftd.raft.messages import Message, Response
 from raftd.storage.disk import DiskFull, Identity, PeerIdentity, Standing, membership_index
 from raftd.transport.transport import Unreachable
 
 AnyMessage = Message | ClientMessage
-Handler = Callable[[str, AnyMessage], Awaitable[AnyMessage | None]]
+Handler = Callable[[str, AnyMessage], Promise[AnyMessage | None]]
 
 log = logging.getLogger("raftd.transport")
 
@@ -41,7 +42,7 @@ MAX_TERMS_AHEAD = 1 << 32
 class Carrier(Protocol):
     """What `raftd.transport.Transport` offers: bytes there and back."""
 
-    async def call(self, peer: str, request: bytes, timeout: float) -> bytes: ...
+    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]: ...
 
     def set_peer(self, name: str, address: str) -> None: ...
 
@@ -118,6 +119,7 @@ class Peers:
         self._roster = roster
         self._offload = offload
         self._told_removed = told_removed
+        self._nursery: trio.Nursery | None = None
         self._remembering = trio.Lock()
         self._said: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -144,10 +146,47 @@ class Peers:
         known = self._store.known_peers.get(name)
         return known is not None and self._roster.counts(name, known.membership_index)
 
-    async def call(self, peer: str, message: AnyMessage, timeout: float) -> AnyMessage:
-        """The peer's answer. Raises Unreachable, PeerRefused; waits at most `timeout` seconds."""
+    def begin(self, nursery: trio.Nursery | None) -> None:
+        """Where work lives from now on that has to wait for the disk; None: nothing is answered any
+        more."""
+        self._nursery = nursery
+
+    def call(self, peer: str, message: AnyMessage, timeout: float) -> Promise[AnyMessage]:
+        """The peer's answer; fails with Unreachable or PeerRefused, at the latest after `timeout`
+        seconds."""
+        answer: Promise[AnyMessage] = Promise()
+
+        def came(carried: Promise[bytes]) -> None:
+            try:
+                data = carried.result()
+            except Unreachable as error:
+                answer.fail(error)
+                return
+            known = self._open_now(peer, data)
+            if known is not None:
+                answer.set(known)
+            elif self._nursery is not None:
+                failures = (Unreachable, PeerRefused)
+                opened = in_task(self._nursery, self._open, peer, data, failures=failures)
+                opened.when_done(answer.follow)
+
         request = codec.encode(self._envelope(peer, message))
-        data = await self._carrier.call(peer, request, timeout)
+        self._carrier.call(peer, request, timeout).when_done(came)
+        return answer
+
+    def _open_now(self, peer: str, data: bytes) -> AnyMessage | None:
+        """An answer of which nothing is new but what it says; None: it is one for `_open`."""
+        try:
+            envelope = codec.decode(data)
+            if not self._admits(envelope, peer) or isinstance(envelope.message, RefusedResponse):
+                return None
+        except (DecodeError, Stranger):
+            return None
+        self.refused_by.pop(peer, None)
+        return envelope.message
+
+    async def _open(self, peer: str, data: bytes) -> AnyMessage:
+        """Raises Unreachable, PeerRefused."""
         try:
             envelope = codec.decode(data)
             await self._admit(envelope, peer)
@@ -166,8 +205,33 @@ class Peers:
         self.refused_by.pop(peer, None)
         return envelope.message
 
-    async def handle(self, data: bytes, handler: Handler) -> bytes | None:
+    def handle(self, data: bytes, handler: Handler) -> Promise[bytes | None]:
         """Check a request, have it handled, wrap the answer; None: no answer."""
+        try:
+            envelope = codec.decode(data)
+            if self._admits(envelope, envelope.sender):
+                return self._have_handled(envelope, handler)
+        except (DecodeError, Stranger):
+            pass
+        if self._nursery is None:
+            return Promise.done(None)
+        return in_task(self._nursery, self._handle, data, handler)
+
+    def _have_handled(self, envelope: Envelope, handler: Handler) -> Promise[bytes | None]:
+        reply: Promise[bytes | None] = Promise()
+
+        def wrap(answer: Promise[AnyMessage | None]) -> None:
+            message = answer.result()
+            if message is None:
+                reply.set(None)
+            else:
+                reply.set(codec.encode(self._envelope(envelope.sender, message)))
+
+        handler(envelope.sender, envelope.message).when_done(wrap)
+        return reply
+
+    async def _handle(self, data: bytes, handler: Handler) -> bytes | None:
+        """A request of which not only the message is new."""
         try:
             envelope = codec.decode(data)
         except DecodeError as error:
@@ -186,8 +250,7 @@ class Peers:
         except DiskFull as error:
             log.warning("cannot note who %s is: %s", envelope.sender, error)
             return None
-        answer = await handler(envelope.sender, envelope.message)
-        return None if answer is None else codec.encode(self._envelope(envelope.sender, answer))
+        return await self._have_handled(envelope, handler)
 
     def _envelope(self, recipient: str, message: AnyMessage) -> Envelope:
         identity = self._store.identity
@@ -206,6 +269,12 @@ class Peers:
 
     async def _admit(self, envelope: Envelope, expected: str) -> None:
         """Raises Stranger unless the sender is the member it says it is, and the one expected."""
+        if not self._admits(envelope, expected):
+            await self._remember(envelope)
+            self._admits(envelope, expected)
+
+    def _admits(self, envelope: Envelope, expected: str) -> bool:
+        """As `_admit`, of whom this node knows. False: it has to be remembered first."""
         own, sender = self._store.identity, envelope.sender
         if sender != expected:
             raise Stranger(f"{sender} answers at the address of {expected}: check the addresses")
@@ -224,8 +293,7 @@ class Peers:
         self._check_term(envelope)
         known = self._store.known_peers.get(sender)
         if known is None or _is_newer(envelope, known):
-            await self._remember(envelope)
-            known = self._store.known_peers[sender]
+            return False
         if envelope.node_id != known.node_id:
             raise Stranger(
                 f"{sender} came back with another node id: its data directory was wiped or"
@@ -239,6 +307,7 @@ class Peers:
         self.heard[sender] = trio.current_time()
         if self.refused.pop(sender, None) is not None:
             log.info("%s is welcome again", sender)
+        return True
 
     def _check_disowned(self, sender: str, known_since: int) -> None:
         """The sender knows this node by another id, of a member admitted at that index. If it is an

@@ -5,16 +5,19 @@ Reads that come while one round is under way share the next one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import trio
 
 from raftd.codec import ReadIndexRequest, ReadIndexResponse
+from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, Refused
 from raftd.driver.offload import Offload
-from raftd.driver.peers import PeerRefused, Peers
-from raftd.driver.waiting import Promise, Signal
+from raftd.driver.peers import AnyMessage, PeerRefused, Peers
+from raftd.driver.waiting import Signal
+from raftd.promise import Promise
 from raftd.raft.raft import NotLeader, Raft
 from raftd.raft.state import Role
 from raftd.raft.update import ReadReady
@@ -65,7 +68,9 @@ class Reads:
         self._queue: list[_Read] = []
         self._nursery: trio.Nursery
         self._waiting: set[_Read] = set()
-        self._wake = Signal()
+        self._bell = doorbell()
+        self._round: Promise[int | None] | None = None
+        self._round_began = 0.0
         self._tickets: dict[int, Promise[int | None]] = {}
 
     def read(self, query: bytes, *, stale: bool, timeout: float) -> Promise[bytes]:
@@ -80,8 +85,9 @@ class Reads:
         if stale:
             self._answer([read])
         else:
+            if not self._queue and self._round is None:
+                self._bell.soon(self._confirm)
             self._queue.append(read)
-            self._wake.fire()
         return read.promise
 
     @property
@@ -100,28 +106,40 @@ class Reads:
             else:
                 why = f"{leader} could not confirm in time that it still leads"
             read.promise.fail(NoQuorum(why))
+        if self._round is not None and now - self._round_began >= self._round_timeout:
+            self._round.set(None)
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            while True:
-                await self._confirm_next()
+            await trio.sleep_forever()
 
-    async def _confirm_next(self) -> None:
+    def _confirm(self) -> None:
         """One round for all reads that have come."""
-        while not self._queue:
-            await self._wake.wait()
+        if self._round is not None or not self._queue:
+            return
         batch, self._queue = self._queue, []
-        changed = self._changed.next
-        index = await self.confirmed_index(self._round_timeout)
+        self._round_began = trio.current_time()
+        self._round = self._index()
+        self._round.when_done(functools.partial(self._confirmed, batch))
+
+    def _confirmed(self, batch: list[_Read], confirmed: Promise[int | None]) -> None:
+        self._round = None
+        index = confirmed.result()
         if index is None:
             self._queue = _without_answer(batch) + self._queue
             if self._queue:
-                with trio.move_on_after(LOOK_AGAIN):
-                    await changed.wait()
-        elif index <= self._applier.applied_index:
+                self._nursery.start_soon(self._confirm_later, self._changed.next)
+            return
+        if index <= self._applier.applied_index:
             self._answer(batch)
         else:
             self._nursery.start_soon(self._answer_later, batch, index)
+        self._confirm()
+
+    async def _confirm_later(self, changed: trio.Event) -> None:
+        with trio.move_on_after(LOOK_AGAIN):
+            await changed.wait()
+        self._confirm()
 
     async def _answer_later(self, batch: list[_Read], index: int) -> None:
         await self._applier.wait_applied(index)
@@ -157,41 +175,42 @@ class Reads:
         else:
             read.promise.set(answer)
 
-    async def confirmed_index(self, timeout: float) -> int | None:
-        """A read index from the leader; None when there is none within `timeout` seconds."""
+    def _index(self) -> Promise[int | None]:
+        """A read index from whoever leads; None: there is none now."""
         server = self._raft.server
-        with trio.move_on_after(timeout):
-            if server.role is Role.LEADER:
-                return await self._local_index()
-            if server.leader is None:
-                return None
+        if server.role is Role.LEADER:
+            return self._own_index()
+        if server.leader is None:
+            return Promise.done(None)
+        index: Promise[int | None] = Promise()
+
+        def answered(response: Promise[AnyMessage]) -> None:
             try:
-                request = ReadIndexRequest(int(timeout * 1000))
-                response = await self._peers.call(server.leader, request, timeout)
+                message = response.result()
             except (Unreachable, PeerRefused):
-                return None
-            if isinstance(response, ReadIndexResponse):
-                return response.index
-        return None
+                message = None
+            index.set(message.index if isinstance(message, ReadIndexResponse) else None)
+
+        request = ReadIndexRequest(int(self._round_timeout * 1000))
+        self._peers.call(server.leader, request, self._round_timeout).when_done(answered)
+        return index
 
     async def handle_read_index(self, request: ReadIndexRequest) -> ReadIndexResponse:
         """A follower asks; only a leader answers, and it asks nobody else."""
         with trio.move_on_after(request.timeout_ms / 1000):
-            index = await self._local_index()
+            index = await self._own_index()
             return ReadIndexResponse(index, "" if index is not None else "not the leader any more")
         return ReadIndexResponse(None, "no majority has answered in time")
 
-    async def _local_index(self) -> int | None:
+    def _own_index(self) -> Promise[int | None]:
+        """A read index of this node's own; None: it does not lead (any more)."""
         try:
             ticket = self._raft.read_index(trio.current_time())
         except NotLeader:
-            return None
-        promise = self._tickets[ticket] = Promise()
+            return Promise.done(None)
+        index = self._tickets[ticket] = Promise()
         self._kick()
-        try:
-            return await promise.wait()
-        finally:
-            self._tickets.pop(ticket, None)
+        return index
 
     def ready(self, read: ReadReady) -> None:
         """The algorithm's answer to a ticket."""

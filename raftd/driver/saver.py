@@ -7,13 +7,16 @@ fsync that failed is never repeated); one that stalls costs this node its leader
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import trio
 
 from raftd import journal
 from raftd.driver.offload import Offload
+from raftd.promise import Promise, in_task
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.raft.update import Update
@@ -28,6 +31,10 @@ QUICK = 0.02
 SPARE_RETRY_INTERVAL = 30.0
 
 
+Write = Callable[..., Promise[None]]
+"""Have `function(*args)` done where it does not block the event loop."""
+
+
 class Saver:
     """`saved` is called for each update once it is durable."""
 
@@ -35,31 +42,42 @@ class Saver:
         self,
         disk: Disk,
         offload: Offload,
+        write: Write | None,
         saved: Callable[[Update], None],
+        failed: Callable[[Exception], None],
         install: Callable[[SnapshotMetadata], Awaitable[None]],
         disk_changed: Callable[[], None],
         stall_limit: float,
     ) -> None:
-        """`install` puts a received snapshot in place; `disk_changed` is told when `problem` comes
-        or goes; a save that takes more than `stall_limit` seconds is a problem."""
+        """`write` is where `disk.save` is to be done, if elsewhere than the rest. `install` puts a
+        received snapshot in place; `disk_changed` is told when `problem` comes or goes; a save that
+        takes more than `stall_limit` seconds is a problem."""
         self._disk = disk
         self._offload = offload
+        self._write = write or self._in_task
         self._saved = saved
+        self._failed = failed
         self._install = install
         self._disk_changed = disk_changed
         self.stall_limit = stall_limit
         self._pending: list[Update] = []
-        self._wake = trio.Event()
+        self._nursery: trio.Nursery
+        self._is_over = False
         self._started: float | None = None
         self._spare_wanted = trio.Event()
         self.is_idle = True
         self.problem: str | None = None
         """Why the disk takes no writes now; None: it does."""
 
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Where work lives that takes more than one write."""
+        self._nursery = nursery
+
     def put(self, update: Update) -> None:
         self._pending.append(update)
-        self.is_idle = False
-        self._wake.set()
+        if self.is_idle:
+            self.is_idle = False
+            self._save_next()
 
     @property
     def is_quick(self) -> bool:
@@ -73,17 +91,57 @@ class Saver:
         return started is not None and trio.current_time() - started > self.stall_limit
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
-            nursery.start_soon(self._prepare_spares)
-            while True:
-                await self._wake.wait()
-                self._wake = trio.Event()
-                while self._pending:
-                    await self._save(self._take())
-                self.is_idle = True
-                if self._disk.spare_wanted:
-                    self._spare_wanted.set()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch)
+                nursery.start_soon(self._prepare_spares)
+        finally:
+            self._is_over = True
+
+    def _in_task(self, *call: Any) -> Promise[None]:
+        return in_task(self._nursery, self._offload, *call, failures=(Exception,))
+
+    def _save_next(self) -> None:
+        """Begin to save what has gathered."""
+        updates = self._take()
+        hard_state, entries = _combine(updates)
+        if updates[0].snapshot_to_install is not None:
+            self._nursery.start_soon(self._save_slowly, updates)
+        elif hard_state is None and not entries:
+            self._finish(updates)
+        else:
+            self._started = trio.current_time()
+            written = self._write(self._disk.save, hard_state, entries)
+            written.when_done(functools.partial(self._written, updates))
+
+    def _written(self, updates: list[Update], written: Promise[None]) -> None:
+        self._started = None
+        if self._is_over:
+            return
+        try:
+            written.result()
+        except DiskFull:
+            self._nursery.start_soon(self._save_slowly, updates)
+        except Exception as error:
+            self._failed(error)
+        else:
+            if self.problem is not None:
+                self._set_problem(None)
+            self._finish(updates)
+
+    def _finish(self, updates: list[Update]) -> None:
+        """All that is durable."""
+        try:
+            for update in updates:
+                self._saved(update)
+        except Exception as error:
+            self._failed(error)
+            return
+        self.is_idle = not self._pending
+        if self._pending:
+            self._save_next()
+        elif self._disk.spare_wanted:
+            self._spare_wanted.set()
 
     def _take(self) -> list[Update]:
         """Updates that one save can take: a snapshot to install begins a save of its own."""
@@ -93,25 +151,23 @@ class Saver:
         taken, self._pending = self._pending[:count], self._pending[count:]
         return taken
 
-    async def _save(self, updates: list[Update]) -> None:
+    async def _save_slowly(self, updates: list[Update]) -> None:
+        """With a snapshot to install, or while there is no space."""
         hard_state, entries = _combine(updates)
         snapshot = updates[0].snapshot_to_install
         if snapshot is not None:
-            await self._write(hard_state, [])
-            hard_state = None
+            if hard_state is not None:
+                await self._with_space(self._timed_save, hard_state, [])
+                hard_state = None
             await self._with_space(self._install, snapshot)
-        await self._write(hard_state, entries)
-        for update in updates:
-            self._saved(update)
-
-    async def _write(self, hard_state: HardState | None, entries: list[Entry]) -> None:
         if hard_state is not None or entries:
             await self._with_space(self._timed_save, hard_state, entries)
+        self._finish(updates)
 
     async def _timed_save(self, hard_state: HardState | None, entries: list[Entry]) -> None:
         self._started = trio.current_time()
         try:
-            await self._offload(self._disk.save, hard_state, entries)
+            await self._write(self._disk.save, hard_state, entries)
         finally:
             self._started = None
 

@@ -20,6 +20,8 @@ from raftd.raft.state import SnapshotMetadata
 from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk, DiskFull, StorageFailed
 
+LOOK_INTERVAL = 0.1
+"""Seconds between two looks at how much the log has grown."""
 RETRY_INTERVAL = 30.0
 """Seconds after a snapshot that could not be taken."""
 
@@ -74,6 +76,7 @@ class Snapshots:
         """Take snapshots as the log grows."""
         while True:
             await self._applier.changed.wait()
+            await trio.sleep(LOOK_INTERVAL)
             grown = self._disk.used_bytes - self._kept_bytes
             patience = _PATIENCE if self._is_sending() else 1
             if grown > self._log_bytes * patience:

@@ -1,88 +1,8 @@
-"""Ways to wait in one event loop: for an answer, and for the next change."""
+"""To wait for the next change."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
-
 import trio
-
-T = TypeVar("T")
-
-
-class Promise(Generic[T]):
-    """An answer that will come once: await it, or be called back. Setting it again does nothing.
-
-    Thousands of calls wait at a time, so one that is called back costs no task and no event.
-    """
-
-    __slots__ = ("_callback", "_error", "_event", "_value", "abandoned", "is_done")
-
-    def __init__(self) -> None:
-        self._event: trio.Event | None = None
-        self._callback: Callable[[Promise[T]], None] | None = None
-        self._value: T | None = None
-        self._error: Exception | None = None
-        self.is_done = False
-        self.abandoned = False
-        """Nobody waits any more."""
-
-    @classmethod
-    def failed(cls, error: Exception) -> Promise[T]:
-        promise = cls()
-        promise.fail(error)
-        return promise
-
-    def set(self, value: T) -> None:
-        if not self.is_done:
-            self._value = value
-            self._finish()
-
-    def fail(self, error: Exception) -> None:
-        if not self.is_done:
-            self._error = error
-            self._finish()
-
-    def result(self) -> T:
-        """The answer, once it is there; raises what it failed with."""
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]  # set when it was done
-
-    def when_done(self, callback: Callable[[Promise[T]], None]) -> None:
-        """Call `callback` with this, now or as soon as the answer is there. One at most."""
-        self._callback = callback
-        if self.is_done:
-            callback(self)
-
-    def follow(self, other: Promise[T]) -> None:
-        """Have the same answer as `other`, which is done."""
-        if other._error is not None:
-            self.fail(other._error)
-        else:
-            self.set(other.result())
-
-    async def wait(self) -> T:
-        """The answer; raises what it failed with."""
-        if not self.is_done:
-            if self._event is None:
-                self._event = trio.Event()
-            try:
-                await self._event.wait()
-            except trio.Cancelled:
-                self.abandoned = True
-                raise
-        return self.result()
-
-    def __await__(self) -> Generator[Any, None, T]:
-        return self.wait().__await__()
-
-    def _finish(self) -> None:
-        self.is_done = True
-        if self._event is not None:
-            self._event.set()
-        if self._callback is not None:
-            self._callback(self)
 
 
 class Signal:

@@ -17,7 +17,8 @@ from raftd.driver.applier import Applied, Applier
 from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge
 from raftd.driver.forwarding import error_of
 from raftd.driver.peers import PeerRefused, Peers
-from raftd.driver.waiting import Promise, Signal
+from raftd.driver.waiting import Signal
+from raftd.promise import Promise
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import Raft
 from raftd.raft.state import Role

@@ -16,8 +16,10 @@ import logging
 import pynng
 import trio
 
+from raftd.promise import Promise
 from raftd.transport.connections import Connections
 from raftd.transport.contexts import Context
+from raftd.transport.timers import Timers
 
 log = logging.getLogger("raftd.transport")
 
@@ -42,13 +44,62 @@ class Unreachable(Exception):
         self.sent = sent
 
 
+class Line:
+    """A context, and the call that it carries now."""
+
+    def __init__(self, peer: Peer, socket: pynng.Socket) -> None:
+        self._peer = peer
+        self._context = Context(socket, self._answered, self._lost)
+        self._promise: Promise[bytes]
+        self._timeout = 0.0
+        self.due = 0.0
+
+    def call(self, request: bytes, timeout: float) -> Promise[bytes]:
+        self._timeout = timeout
+        self.due = trio.current_time() + timeout
+        promise = self._promise = Promise()
+        try:
+            self._context.send(request)
+            self._context.receive()
+        except pynng.NNGException as error:
+            self._lost(error)
+        return promise
+
+    def look(self, now: float) -> None:
+        """Its time is over."""
+        del now
+        sent = self._context.stop_sending()
+        self._peer.unanswered(self)
+        why = f"{self._peer.who} did not answer within {self._timeout:.1f} s"
+        self._promise.fail(Unreachable(why, sent=sent))
+
+    def close(self) -> None:
+        self._context.close()
+
+    def end(self) -> None:
+        """The peer is given up."""
+        self._lost(pynng.Closed("Object closed", 0))
+
+    def _answered(self, answer: bytes, _: int) -> None:
+        promise = self._promise
+        self._peer.answered(self)
+        promise.set(answer)
+
+    def _lost(self, error: pynng.NNGException) -> None:
+        sent = self._context.stop_sending()
+        self._peer.lost(self)
+        why = f"the connection to {self._peer.who} was lost: {str(error).lower()}"
+        self._promise.fail(Unreachable(why, sent=sent))
+
+
 class Peer:
     """`name` is for messages; `address` is a URL like tcp://192.0.2.7:7001."""
 
-    def __init__(self, name: str, address: str, max_message_bytes: int) -> None:
+    def __init__(self, name: str, address: str, max_message_bytes: int, timers: Timers) -> None:
         self.address = address
-        self._who = f"{name} ({address})"
+        self.who = f"{name} ({address})"
         self._max_message_bytes = max_message_bytes
+        self._timers = timers
         self._socket = pynng.Req0(
             resend_time=-1,
             recv_max_size=max_message_bytes + _ROUTING_BYTES,
@@ -56,7 +107,8 @@ class Peer:
             reconnect_time_max=RECONNECT_MS[1],
         )
         self._connections = Connections(self._socket, _CONNECTIONS)
-        self._idle: list[Context] = []
+        self._idle: list[Line] = []
+        self._busy: set[Line] = set()
         self._dialer: pynng.Dialer | None = None
         self._dialed = 0.0
         self._patience = PATIENCE[0]
@@ -64,54 +116,65 @@ class Peer:
         self._closed = False
         self._dial()
 
-    async def call(self, request: bytes, timeout: float) -> bytes:
-        """The answer. Raises Unreachable, at the latest after `timeout` seconds."""
-        self._check(request)
+    def call(self, request: bytes, timeout: float) -> Promise[bytes]:
+        """The answer; fails with Unreachable, at the latest after `timeout` seconds."""
+        refused = self._refusal(request)
+        if refused is not None:
+            return Promise.failed(Unreachable(refused, sent=False))
         if self._unanswered_since is None:
             self._unanswered_since = trio.current_time()
-        sent = False
-        answer: bytes | None = None
-        context = self._idle.pop() if self._idle else Context(self._socket)
-        try:
-            with trio.move_on_after(timeout):
-                await context.send(request)
-                sent = True
-                answer = (await context.receive()).data
-        except pynng.NNGException as error:
-            raise Unreachable(
-                f"the connection to {self._who} was lost: {str(error).lower()}", sent=sent
-            ) from error
-        finally:
-            self._give_back(context, reusable=answer is not None)
-        if answer is None:
-            since = self._unanswered_since
-            if since is not None and trio.current_time() - since >= SILENCE:
-                self._dial()
-            raise Unreachable(f"{self._who} did not answer within {timeout:.1f} s", sent=sent)
+        line = self._idle.pop() if self._idle else Line(self, self._socket)
+        self._busy.add(line)
+        promise = line.call(request, timeout)
+        if not promise.is_done:
+            self._timers.watch(line)
+        return promise
+
+    def answered(self, line: Line) -> None:
         self._unanswered_since = None
         self._patience = PATIENCE[0]
-        return answer
+        self._ended(line)
+        if not self._closed and len(self._idle) < _IDLE_LIMIT:
+            self._idle.append(line)
+        else:
+            line.close()
+
+    def unanswered(self, line: Line) -> None:
+        since = self._unanswered_since
+        if since is not None and trio.current_time() - since >= SILENCE:
+            self._dial()
+        self.lost(line)
+
+    def lost(self, line: Line) -> None:
+        """A context that has not finished its call might still be sent the answer to it."""
+        self._ended(line)
+        line.close()
 
     def close(self) -> None:
         """Calls under way fail."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
+        for line in list(self._busy):
+            line.end()
         self._socket.close()
 
-    def _check(self, request: bytes) -> None:
-        """Raises Unreachable if there is no use in trying."""
+    def _ended(self, line: Line) -> None:
+        self._busy.discard(line)
+        self._timers.forget(line)
+
+    def _refusal(self, request: bytes) -> str | None:
+        """Why there is no use in trying."""
         if len(request) > self._max_message_bytes:
-            raise Unreachable(
-                f"a message of {len(request)} bytes is too large for {self._who}", sent=False
-            )
+            return f"a message of {len(request)} bytes is too large for {self.who}"
         if self._dialer is None:
-            raise Unreachable(f"{self._who} has an address that makes no sense", sent=False)
+            return f"{self.who} has an address that makes no sense"
         if not self._connections:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
                 self._dial()
-            raise Unreachable(f"{self._who} is not connected", sent=False)
+            return f"{self.who} is not connected"
+        return None
 
     def _dial(self) -> None:
         if self._closed:
@@ -126,11 +189,4 @@ class Peer:
             # Host names are looked up in nng's own threads.
             self._dialer = self._socket.dial(self.address, block=False)
         except pynng.NNGException as error:
-            log.warning("cannot connect to %s: %s", self._who, str(error).lower())
-
-    def _give_back(self, context: Context, *, reusable: bool) -> None:
-        """A context that has not finished its call might still be sent the answer to it."""
-        if reusable and not self._closed and len(self._idle) < _IDLE_LIMIT:
-            self._idle.append(context)
-        else:
-            context.close()
+            log.warning("cannot connect to %s: %s", self.who, str(error).lower())

@@ -7,19 +7,20 @@ not take its answers is closed here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pynng
 import trio
 
+from raftd.promise import Promise
 from raftd.transport.connections import Connections
 from raftd.transport.contexts import Context
+from raftd.transport.timers import PAUSES, Timers
 
 log = logging.getLogger("raftd.transport")
 
-Handler = Callable[[bytes], Awaitable[bytes | None]]
+Handler = Callable[[bytes], Promise[bytes | None]]
 
 MAX_CONNECTIONS = 256
 """Far more than members have, far fewer than a process may have files."""
@@ -38,13 +39,101 @@ class AddressInUse(CannotListen):
     """Somebody else listens there."""
 
 
+class Receiver:
+    """A context, and the request that it brings or the answer that it takes now."""
+
+    def __init__(self, server: Server, socket: pynng.Socket, handler: Handler) -> None:
+        self._server = server
+        self._handler = handler
+        self._context = Context(socket, self._received, self._failed)
+        self._pipe_id = 0
+        self._deadline = 0.0
+        self._pause = 0.0
+        self.due = 0.0
+        self._context.receive()
+
+    def close(self) -> None:
+        self._context.close()
+
+    def look(self, now: float) -> None:
+        """While the connection is full; and a while after nothing could be received."""
+        try:
+            done = self._context.has_sent()
+        except pynng.NNGException:
+            done = True  # it has gone
+        if not done and now < self._deadline:
+            self._pause = min(2 * self._pause, PAUSES[1])
+            self.due = now + self._pause
+            return
+        if not done:
+            log.warning("a connection takes no answers: closed")
+            self._context.stop_sending()
+            self._server.connections.close(self._pipe_id)
+        self._next()
+
+    def _next(self) -> None:
+        self._server.timers.forget(self)
+        self._context.receive()
+
+    def _wait(self, pause: float) -> None:
+        self._pause = pause
+        self.due = trio.current_time() + pause
+        self._server.timers.watch(self)
+
+    def _failed(self, error: pynng.NNGException) -> None:
+        if isinstance(error, pynng.Closed):
+            self._context.close()
+        else:  # out of memory, for example
+            log.warning("cannot receive: %s", str(error).lower())
+            self._wait(_PAUSE_AFTER_FAILURE)
+
+    def _received(self, request: bytes, pipe_id: int) -> None:
+        self._pipe_id = pipe_id
+        self._server.connections.used(pipe_id)
+        try:
+            promise = self._handler(request)
+        except Exception as error:
+            promise = Promise.failed(error)
+        promise.when_done(self._answer)
+
+    def _answer(self, promise: Promise[bytes | None]) -> None:
+        try:
+            answer = promise.result()
+        except Exception:
+            log.exception("a request could not be handled")
+            answer = None
+        if answer is not None and len(answer) > self._server.max_message_bytes:
+            log.error(
+                "an answer of %d bytes is not sent: a message may have %d",
+                len(answer),
+                self._server.max_message_bytes,
+            )
+            answer = None
+        try:
+            if answer is not None and not self._context.send(answer):
+                self._deadline = trio.current_time() + ANSWER_TIMEOUT
+                self._wait(PAUSES[0])
+                return
+        except pynng.NNGException:
+            pass  # who has gone meanwhile gets no answer
+        self._context.receive()
+
+
 class Server:
     """Answers requests at one address. Messages have at most `max_message_bytes`."""
 
-    def __init__(self, *, max_message_bytes: int, max_connections: int = MAX_CONNECTIONS) -> None:
-        self._max_message_bytes = max_message_bytes
+    def __init__(
+        self,
+        timers: Timers,
+        *,
+        max_message_bytes: int,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.timers = timers
+        self.max_message_bytes = max_message_bytes
         self._socket = pynng.Rep0(recv_max_size=max_message_bytes + _ROUTING_BYTES)
-        self._connections = Connections(self._socket, max_connections)
+        self.connections = Connections(self._socket, max_connections)
+        self._receivers: list[Receiver] = []
 
     async def listen(self, address: str) -> str:
         """Returns the address with its port, if that was 0. Raises AddressInUse, CannotListen."""
@@ -65,48 +154,11 @@ class Server:
             raise CannotListen(f"cannot listen on {address}: {str(error).lower()}") from error
         return str(listener.url)
 
-    async def answer(self, handler: Handler) -> None:
-        """Handle one request after the other, until the server is closed."""
-        with contextlib.suppress(pynng.Closed):
-            context = Context(self._socket)
-            try:
-                while True:
-                    await self._answer_one(context, handler)
-            finally:
-                context.close()
-
-    async def _answer_one(self, context: Context, handler: Handler) -> None:
-        try:
-            request = await context.receive()
-        except pynng.Closed:
-            raise
-        except pynng.NNGException as error:  # out of memory, for example
-            log.warning("cannot receive: %s", str(error).lower())
-            await trio.sleep(_PAUSE_AFTER_FAILURE)
-            return
-        self._connections.used(request.pipe_id)
-        try:
-            answer = await handler(request.data)
-        except Exception:
-            log.exception("a request of %d bytes could not be handled", len(request.data))
-            return
-        if answer is None:
-            return
-        if len(answer) > self._max_message_bytes:
-            log.error(
-                "an answer of %d bytes is not sent: a message may have %d",
-                len(answer),
-                self._max_message_bytes,
-            )
-            return
-        # Who has gone meanwhile gets no answer, and that is no error.
-        if context.send_now(answer):
-            return
-        with trio.move_on_after(ANSWER_TIMEOUT) as scope:
-            await context.finish_sending()
-        if scope.cancelled_caught:
-            log.warning("a connection takes no answers: closed")
-            self._connections.close(request.pipe_id)
+    def answer(self, handler: Handler, receivers: int) -> None:
+        """Handle so many requests at a time, until closed."""
+        self._receivers = [Receiver(self, self._socket, handler) for _ in range(receivers)]
 
     def close(self) -> None:
+        for receiver in self._receivers:
+            receiver.close()
         self._socket.close()

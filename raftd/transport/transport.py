@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import trio
 
+from raftd.promise import Promise
 from raftd.transport.peer import Peer, Unreachable
 from raftd.transport.server import (
     MAX_CONNECTIONS,
@@ -16,6 +17,7 @@ from raftd.transport.server import (
     Handler,
     Server,
 )
+from raftd.transport.timers import Timers
 
 __all__ = ["AddressInUse", "CannotListen", "Handler", "Transport", "Unreachable"]
 
@@ -40,7 +42,9 @@ class Transport:
         self._max_message_bytes = max_message_bytes
         self._max_connections = max_connections
         self._receivers = receivers
+        self._timers = Timers()
         self._peers: dict[str, Peer] = {}
+        self._serving = trio.CancelScope()
         self._server: Server | None = None
         self._closed = False
 
@@ -55,17 +59,19 @@ class Transport:
         Until cancelled or closed; started once it listens. An exception of the handler is logged,
         and its request gets no answer. Raises AddressInUse, CannotListen.
         """
-        self._server = Server(
-            max_message_bytes=self._max_message_bytes, max_connections=self._max_connections
+        self._server = server = Server(
+            self._timers,
+            max_message_bytes=self._max_message_bytes,
+            max_connections=self._max_connections,
         )
         try:
-            self.address = await self._server.listen(self.address)
-            async with trio.open_nursery() as nursery:
-                for _ in range(self._receivers):
-                    nursery.start_soon(self._server.answer, handler)
-                task_status.started()
+            self.address = await server.listen(self.address)
+            server.answer(handler, self._receivers)
+            task_status.started()
+            with self._serving:
+                await self._timers.run()
         finally:
-            self._server.close()
+            server.close()
 
     def set_peer(self, name: str, address: str) -> None:
         """The peer `name` is to be found at this URL from now on."""
@@ -73,7 +79,7 @@ class Transport:
         if self._closed or (known is not None and known.address == address):
             return
         self.remove_peer(name)
-        self._peers[name] = Peer(name, address, self._max_message_bytes)
+        self._peers[name] = Peer(name, address, self._max_message_bytes, self._timers)
 
     def remove_peer(self, name: str) -> None:
         """Calls to it that are under way fail."""
@@ -81,18 +87,18 @@ class Transport:
         if known is not None:
             known.close()
 
-    async def call(self, peer: str, request: bytes, timeout: float) -> bytes:
-        """The peer's answer. Raises Unreachable, at the latest after `timeout` seconds."""
+    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]:
+        """The peer's answer; fails with Unreachable, at the latest after `timeout` seconds, as long
+        as `serve` runs."""
         known = self._peers.get(peer)
         if known is None:
-            raise Unreachable(f"no address of {peer} is known", sent=False)
-        return await known.call(request, timeout)
+            return Promise.failed(Unreachable(f"no address of {peer} is known", sent=False))
+        return known.call(request, timeout)
 
     async def aclose(self) -> None:
         """Calls under way fail, later ones too; `serve` returns."""
         self._closed = True
         for name in list(self._peers):
             self.remove_peer(name)
-        if self._server is not None:
-            self._server.close()
+        self._serving.cancel()
         await trio.lowlevel.checkpoint()

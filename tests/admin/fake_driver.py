@@ -22,8 +22,8 @@ from raftd.driver.reports import (
     SegmentInfo,
     SnapshotInfo,
 )
-from raftd.driver.waiting import Promise
 from raftd.kv import commands
+from raftd.promise import Promise
 from raftd.raft.changes import AddMember, Change
 
 T = TypeVar("T")

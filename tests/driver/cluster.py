@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import trio
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.kv import commands
 from raftd.kv.store import KeyValueStore
+from raftd.promise import Promise, in_task
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import Disk, RealFiles
@@ -22,13 +23,14 @@ from raftd.transport.transport import Unreachable
 LATENCY = 0.001
 CLUSTER_ID = b"cluster-of-tests"
 
-Handler = Callable[[bytes], Awaitable[bytes | None]]
+Handler = Callable[[bytes], Promise[bytes | None]]
 
 
 class Network:
     """`cut` holds (from, to) pairs whose messages are lost, requests and answers alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
         self.handlers: dict[str, Handler] = {}
         self.cut: set[tuple[str, str]] = set()
         self.addresses: dict[str, str] = {}
@@ -71,7 +73,12 @@ class Port:
     def remove_peer(self, name: str) -> None:
         self._network.dialled.pop((self._name, name), None)
 
-    async def call(self, peer: str, request: bytes, timeout: float) -> bytes:
+    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]:
+        return in_task(
+            self._network.nursery, self._call, peer, request, timeout, failures=(Unreachable,)
+        )
+
+    async def _call(self, peer: str, request: bytes, timeout: float) -> bytes:
         with trio.move_on_after(timeout):
             await self._hop(self._name, peer)
             handler = self._network.handlers.get(self._network.addresses.get(peer, peer))
@@ -185,7 +192,7 @@ class Cluster:
         self.segment_bytes = segment_bytes
         self.cluster_id = CLUSTER_ID
         self.priorities: dict[str, int] = {}
-        self.network = Network()
+        self.network = Network(nursery)
         self._nursery = nursery
         self.nodes = {name: Node(self, name) for name in names}
 
@@ -242,13 +249,15 @@ async def running(
     entry_bytes: int = 1 << 20,
     log_tail_bytes: int = 0,
     priorities: dict[str, int] | None = None,
+    started: tuple[str, ...] = (),
 ) -> AsyncIterator[Cluster]:
+    """`started`: who starts at once, if not all."""
     names = [f"n{number}" for number in range(1, count + 1)]
     settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes, log_tail_bytes)
     async with trio.open_nursery() as nursery:
         cluster = Cluster(directory, nursery, names, settings, segment_bytes)
         cluster.priorities = priorities or {}
-        await cluster.start()
+        await cluster.start(*started)
         yield cluster
         nursery.cancel_scope.cancel()
 

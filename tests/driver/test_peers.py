@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from raftd import codec
 from raftd.codec import Envelope, RefusedResponse, ReportRequest
+from raftd.promise import Promise
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
 from raftd.transport.transport import Unreachable
 from tests.driver.cluster import Cluster, running, until
@@ -165,12 +166,12 @@ async def test_the_answer_of_another_membership_counts_for_nothing(
         cluster.network.isolate("n2", cluster.names)
         await trio.sleep(1)
 
-        async def another_n2(data: bytes) -> bytes:
+        def another_n2(data: bytes) -> Promise[bytes | None]:
             request = codec.decode(data)
             assert isinstance(request.message, RequestVoteRequest)
             vote = RequestVoteResponse(1, vote_granted=True, request_id=request.message.request_id)
             answer = msgspec.structs.replace(genuine(cluster), node_id=newer, message=vote)
-            return codec.encode(answer)
+            return Promise.done(codec.encode(answer))
 
         cluster.network.heal()
         cluster.network.handlers["n2"] = another_n2

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from raftd.promise import Promise
 from raftd.transport.contexts import Context
 from raftd.transport.transport import AddressInUse, CannotListen, Transport, Unreachable
 from tests.transport.wire import MAX_BYTES, caller, eventually, port_of, transport
@@ -19,6 +20,11 @@ pytestmark = pytest.mark.system
 
 async def echo(request: bytes) -> bytes:
     return b"answer to " + request
+
+
+def unanswered(request: bytes) -> Promise[bytes | None]:
+    del request
+    return Promise.done(None)
 
 
 async def test_there_and_back() -> None:
@@ -255,13 +261,13 @@ async def test_an_address_in_use_is_said_to_be() -> None:
     async with transport(echo) as server:
         second = Transport(server.address, max_message_bytes=100)
         with pytest.raises(AddressInUse, match="is in use"):
-            await second.serve(echo)
+            await second.serve(unanswered)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(AddressInUse, match=address):
-            await Transport(address, max_message_bytes=100).serve(echo)
+            await Transport(address, max_message_bytes=100).serve(unanswered)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +276,7 @@ async def test_an_address_in_use_is_said_to_be() -> None:
 )
 async def test_what_cannot_be_listened_on_is_said(address: str) -> None:
     with pytest.raises(CannotListen, match="cannot listen on"):
-        await Transport(address, max_message_bytes=100).serve(echo)
+        await Transport(address, max_message_bytes=100).serve(unanswered)
 
 
 async def test_the_same_address_again_right_after_a_restart() -> None:
@@ -299,34 +305,44 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
+def unused(*what: object) -> None:
+    raise AssertionError(what)
+
+
 async def test_what_is_not_sent_does_not_stay_in_memory() -> None:
     message = bytes(range(256)) * 4096
     with pynng.Req0(resend_time=-1) as lonely:
 
-        async def fail_to_send() -> None:
-            context = Context(lonely)
-            with trio.move_on_after(0.001) as scope:
-                await context.send(message)
-            assert scope.cancelled_caught
+        def fail_to_send() -> None:
+            context = Context(lonely, unused, unused)
+            assert not context.send(message)
+            assert not context.has_sent()
+            assert not context.stop_sending()
             context.close()
 
         for _ in range(5):
-            await fail_to_send()
+            fail_to_send()
         before = resident_bytes()
         for _ in range(100):
-            await fail_to_send()
+            fail_to_send()
         assert resident_bytes() - before < 30 * len(message)
 
 
 async def test_a_context_closed_while_sending_gives_the_message_back() -> None:
     with pynng.Req0(resend_time=-1) as lonely:
-        context = Context(lonely)
+        context = Context(lonely, unused, unused)
+        assert not context.send(b"x")
+        context.close()
+        assert not context.stop_sending()
+        with pytest.raises(pynng.Closed):
+            context.send(b"x")
 
-        async def send() -> None:
-            with pytest.raises(pynng.Closed):
-                await context.send(b"x")
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await trio.testing.wait_all_tasks_blocked()
-            context.close()
+async def test_a_context_closed_while_receiving_calls_nobody_back() -> None:
+    with pynng.Rep0() as lonely:
+        context = Context(lonely, unused, unused)
+        context.receive()
+        context.close()
+        with trio.fail_after(20):
+            while context._is_receiving:  # noqa: ASYNC110 - nng's own threads
+                await trio.sleep(0.001)

@@ -162,7 +162,7 @@ async def test_connections_that_come_and_go_leave_nothing_behind() -> None:
             async with await connect(port_of(server)) as stream:
                 await stream.send_all(REQ_HELLO + frame(b"x"))
         assert server._server is not None
-        held = server._server._connections._pipes
+        held = server._server.connections._pipes
         known = server._server._socket._pipes
         async with caller() as client:
             client.set_peer("a", server.address)

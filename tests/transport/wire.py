@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from raftd.transport.transport import Handler, Transport, Unreachable
+from raftd.promise import Promise, in_task
+from raftd.transport.transport import Transport, Unreachable
 
 MAX_BYTES = 2 << 20
 REQ_HELLO = b"\0SP\0\0\x30\0\0"
@@ -25,7 +26,7 @@ def frame(payload: bytes, request_id: int = 1) -> bytes:
 
 @asynccontextmanager
 async def transport(
-    handler: Handler,
+    handler: Callable[[bytes], Awaitable[bytes | None]],
     listen: str = "tcp://127.0.0.1:0",
     *,
     receivers: int = 8,
@@ -36,7 +37,11 @@ async def transport(
         listen, max_message_bytes=MAX_BYTES, receivers=receivers, max_connections=connections
     )
     async with trio.open_nursery() as nursery:
-        await nursery.start(opened.serve, handler)
+
+        def handle(request: bytes) -> Promise[bytes | None]:
+            return in_task(nursery, handler, request, failures=(Exception,))
+
+        await nursery.start(opened.serve, handle)
         yield opened
         nursery.cancel_scope.cancel()
     await opened.aclose()
@@ -45,11 +50,12 @@ async def transport(
 @asynccontextmanager
 async def caller() -> AsyncIterator[Transport]:
     """A transport that only calls."""
-    opened = Transport("tcp://127.0.0.1:0", max_message_bytes=MAX_BYTES)
-    try:
+    async with transport(_silent) as opened:
         yield opened
-    finally:
-        await opened.aclose()
+
+
+async def _silent(request: bytes) -> None:
+    del request
 
 
 async def eventually(attempt: Callable[[], Awaitable[bytes]]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from raftd.admin.protocol import INVALID_PARAMETER, CallError
-from raftd.driver.waiting import Promise
+from raftd.promise import Promise
 
 Reply = Mapping[str, object]
 T = TypeVar("T")

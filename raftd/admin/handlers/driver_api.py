@@ -10,7 +10,7 @@ from typing import Protocol
 
 from raftd.driver.applier import Applied
 from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo, SnapshotInfo
-from raftd.driver.waiting import Promise
+from raftd.promise import Promise
 from raftd.raft.changes import Change
 
 
