@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 
-import msgspec
 import trio
 
 from raftd import features, journal
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
+from raftd.driver.proposal import Applied, Proposal
 from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft.log import Entry
@@ -31,25 +31,6 @@ MAX_IN_PLACE = 256
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
 FULL = (ENOSPC, EDQUOT)
-
-
-class Applied(msgspec.Struct, frozen=True):
-    """What became of a command: where it stands in the log, and the state machine's answer."""
-
-    index: int
-    term: int
-    result: bytes
-
-
-class _Waiting:
-    """Who proposed an entry waits for what became of it."""
-
-    __slots__ = ("deadline", "promise", "term")
-
-    def __init__(self, term: int, deadline: float) -> None:
-        self.term = term
-        self.deadline = deadline
-        self.promise: Promise[Applied] = Promise()
 
 
 class Applier:
@@ -76,7 +57,7 @@ class Applier:
         self._wake = Signal()
         self._busy = trio.Lock()
         self._installing = False
-        self._commands: dict[int, _Waiting] = {}
+        self._commands: dict[int, Proposal] = {}
         self._readers: list[tuple[int, int, Promise[None]]] = []
         self._reader_count = 0
         self.problem: str | None = None
@@ -110,16 +91,15 @@ class Applier:
         self._applied(entries[: len(results)], results)
         return len(results) == count
 
-    def expect(self, index: int, term: int, deadline: float) -> Promise[Applied]:
-        """The answer of the entry proposed at `index` in `term`.
-
-        Fails with NoQuorum if another entry took its place: then it was never done. Fails with
-        OutcomeUnknown soon after `deadline`, in trio's seconds."""
-        replaced = self._commands.get(index)
-        waiting = self._commands[index] = _Waiting(term, deadline)
-        if replaced is not None:
-            replaced.promise.fail(OutcomeUnknown("leadership was lost before it was committed"))
-        return waiting.promise
+    def expect(self, first: int, term: int, proposals: Iterable[Proposal]) -> None:
+        """They became the entries from `first` on, of `term`; answer them."""
+        commands = self._commands
+        for index, proposal in enumerate(proposals, first):
+            proposal.term = term
+            replaced = commands.get(index)
+            commands[index] = proposal
+            if replaced is not None:
+                replaced.fail(OutcomeUnknown("leadership was lost before it was committed"))
 
     @property
     def is_waiting(self) -> bool:
@@ -128,9 +108,9 @@ class Applier:
 
     def expire(self, now: float) -> None:
         """Answer those whose time is over."""
-        late = [index for index, waiting in self._commands.items() if waiting.deadline <= now]
+        late = [index for index, proposal in self._commands.items() if proposal.deadline <= now]
         for index in late:
-            self._commands.pop(index).promise.fail(
+            self._commands.pop(index).fail(
                 OutcomeUnknown(
                     f"entry {index} was not committed in time: no majority, or a slow one."
                     " It may still be done"
@@ -164,8 +144,8 @@ class Applier:
             self._installing = False
             self.diverged = None
         self._disk_changed()
-        for waiting in [each for each in self._commands if each <= index]:
-            self._commands.pop(waiting).promise.fail(
+        for replaced in [each for each in self._commands if each <= index]:
+            self._commands.pop(replaced).fail(
                 OutcomeUnknown("a snapshot took the place of the log this command was in")
             )
         self._answer_readers()
@@ -196,18 +176,21 @@ class Applier:
 
     def _applied(self, entries: Sequence[Entry], results: list[bytes]) -> None:
         self.applied_index = entries[-1].index
-        for entry, result in zip(entries, results, strict=True):
-            waiting = self._commands.pop(entry.index, None)
-            if waiting is None:
-                continue
-            if waiting.term == entry.term:
-                waiting.promise.set(Applied(entry.index, entry.term, result))
-            else:
-                waiting.promise.fail(
-                    NoQuorum("leadership was lost and another entry took its place")
-                )
+        if self._commands:
+            self._answer(entries, results)
         self._answer_readers()
         self.changed.fire()
+
+    def _answer(self, entries: Sequence[Entry], results: list[bytes]) -> None:
+        """Those whose commands these entries are."""
+        for entry, result in zip(entries, results, strict=True):
+            proposal = self._commands.pop(entry.index, None)
+            if proposal is None:
+                continue
+            if proposal.term == entry.term:
+                proposal.set(Applied(entry.index, entry.term, result))
+            else:
+                proposal.fail(NoQuorum("leadership was lost and another entry took its place"))
 
     async def _apply(self, entries: list[Entry]) -> list[bytes]:
         """Of the first entries, as many as go in one step. A full disk is waited for; any other

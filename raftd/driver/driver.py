@@ -31,7 +31,7 @@ from raftd.codec import (
     TransferRequest,
 )
 from raftd.driver import errors
-from raftd.driver.applier import Applied, Applier
+from raftd.driver.applier import Applier
 from raftd.driver.checks import Checks
 from raftd.driver.contacts import Contacts
 from raftd.driver.exchange import Exchange
@@ -43,6 +43,7 @@ from raftd.driver.loop import Loop
 from raftd.driver.members import Members
 from raftd.driver.offload import Offload, to_thread
 from raftd.driver.peers import AnyMessage, Carrier, Peers
+from raftd.driver.proposal import Applied
 from raftd.driver.reads import Reads
 from raftd.driver.reports import (
     ChangeReport,

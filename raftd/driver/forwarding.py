@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import trio
 
 from raftd.codec import ForwardRequest, ForwardResponse, Outcome
-from raftd.driver.applier import Applied, Applier
+from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
-from raftd.promise import Promise
+from raftd.driver.proposal import Proposal
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import NotLeader, Raft
 
@@ -41,11 +42,13 @@ class Forwarding:
             return _all(request, Outcome("busy", reason=str(error)))
         self._kick()
         deadline = now + request.timeout_ms / 1000
-        promises = [
-            self._applier.expect(index, term, deadline)
-            for index in range(first, first + len(request.commands))
-        ]
-        return ForwardResponse(tuple([await _outcome(promise) for promise in promises]))
+        proposals = [Proposal(payload, deadline) for payload in request.commands]
+        self._applier.expect(first, term, proposals)
+        for proposal in proposals:
+            if not proposal.is_done:
+                with contextlib.suppress(NoQuorum, OutcomeUnknown):
+                    await proposal
+        return ForwardResponse(tuple(map(_outcome, proposals)))
 
 
 def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
@@ -61,9 +64,9 @@ def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
             return Refused(outcome.reason)
 
 
-async def _outcome(promise: Promise[Applied]) -> Outcome:
+def _outcome(proposal: Proposal) -> Outcome:
     try:
-        applied = await promise.wait()
+        applied = proposal.result()
     except NoQuorum as error:
         return Outcome("no-quorum", reason=str(error))
     except OutcomeUnknown as error:

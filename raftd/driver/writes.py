@@ -13,10 +13,12 @@ from collections.abc import Callable
 import trio
 
 from raftd.codec import ForwardRequest, ForwardResponse
-from raftd.driver.applier import Applied, Applier
+from raftd.doorbell import doorbell
+from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge
 from raftd.driver.forwarding import error_of
 from raftd.driver.peers import PeerRefused, Peers
+from raftd.driver.proposal import Applied, Proposal
 from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft import raft as algorithm
@@ -29,15 +31,6 @@ MAX_FORWARDED = 512
 """Commands in one message to the leader."""
 LOOK_AGAIN = 0.05
 """Seconds until a leader that took nothing is asked again."""
-
-
-class _Write:
-    __slots__ = ("deadline", "payload", "promise")
-
-    def __init__(self, payload: bytes, deadline: float) -> None:
-        self.payload = payload
-        self.deadline = deadline
-        self.promise: Promise[Applied] = Promise()
 
 
 class Writes:
@@ -65,32 +58,39 @@ class Writes:
         self._entry_bytes = entry_bytes
         self._forward_bytes = forward_bytes
         self._queue_bytes = queue_bytes
-        self._queue: deque[_Write] = deque()
+        self._queue: deque[Proposal] = deque()
         self._queued_bytes = 0
-        self._sent: set[_Write] = set()
+        self._sent: set[Proposal] = set()
         """What a leader was asked to do and has not answered."""
         self._asked = 0
         """The term whose leader has a batch; 0: none has."""
         self._look = Signal()
+        self._bell = doorbell()
 
     def propose(self, body: bytes, *, uid: int, timeout: float) -> Promise[Applied]:
         """Carry a command to the state machine. It may fail with TooLarge, Busy, NoQuorum,
         OutcomeUnknown, Refused."""
         payload = encode_command(Command(uid, self._raft.server.name, body))
-        if len(payload) > self._entry_bytes:
-            return Promise.failed(TooLarge(len(payload), self._entry_bytes))
-        deadline = trio.current_time() + timeout
-        if self._leads() and not self._queue:
-            return self._propose_here(payload, deadline)
+        size = len(payload)
+        if size > self._entry_bytes:
+            return Promise.failed(TooLarge(size, self._entry_bytes))
         if self._queued_bytes > self._queue_bytes:
             return Promise.failed(
                 Busy(f"{self._queued_bytes} bytes wait for the leader; try again a little later")
             )
-        write = _Write(payload, deadline)
+        write = Proposal(payload, trio.current_time() + timeout)
+        if not self._queue:
+            self._bell.soon(self._propose_soon)
         self._queue.append(write)
-        self._queued_bytes += len(payload)
-        self._look.fire()
-        return write.promise
+        self._queued_bytes += size
+        return write
+
+    def _propose_soon(self) -> None:
+        """What has come together."""
+        if self._leads():
+            self._propose_queued()
+        else:
+            self._look.fire()
 
     @property
     def is_waiting(self) -> bool:
@@ -107,10 +107,10 @@ class Writes:
                     self._queue.append(write)
                     self._queued_bytes += len(write.payload)
                 else:
-                    write.promise.fail(NoQuorum(_no_leader(leader)))
+                    write.fail(NoQuorum(_no_leader(leader)))
         for write in self._sent:
             if write.deadline <= now:
-                write.promise.fail(OutcomeUnknown("the leader has not answered in time"))
+                write.fail(OutcomeUnknown("the leader has not answered in time"))
 
     async def run(self) -> None:
         """Bring what is queued into the log."""
@@ -140,47 +140,44 @@ class Writes:
         server = self._raft.server
         return server.role is Role.LEADER and server.transfer is None
 
-    def _propose_here(self, payload: bytes, deadline: float) -> Promise[Applied]:
-        try:
-            index, term = self._raft.propose(trio.current_time(), (payload,))
-        except algorithm.Busy as error:
-            return Promise.failed(Busy(f"{error}; try again a little later"))
-        self._kick()
-        return self._applier.expect(index, term, deadline)
-
     def _propose_queued(self) -> None:
-        """They came while this node did not lead."""
-        while self._queue and self._leads():
-            write = self._queue.popleft()
-            self._queued_bytes -= len(write.payload)
-            if not write.promise.abandoned:
-                applied = self._propose_here(write.payload, write.deadline)
-                applied.when_done(write.promise.follow)
+        writes = [write for write in self._queue if not write.abandoned]
+        self._queue.clear()
+        self._queued_bytes = 0
+        try:
+            first, term = self._raft.propose(
+                trio.current_time(), [write.payload for write in writes]
+            )
+        except algorithm.Busy as error:
+            _fail_all(writes, Busy(f"{error}; try again a little later"))
+        else:
+            self._applier.expect(first, term, writes)
+            self._kick()
 
     # ---- the follower's side
 
-    def _take(self) -> list[_Write]:
+    def _take(self) -> list[Proposal]:
         """As many as one message takes."""
         size = 0
-        batch: list[_Write] = []
+        batch: list[Proposal] = []
         while self._queue and len(batch) < MAX_FORWARDED:
             if batch and size + len(self._queue[0].payload) > self._forward_bytes:
                 break
             write = self._queue.popleft()
             self._queued_bytes -= len(write.payload)
-            if not write.promise.abandoned:
+            if not write.abandoned:
                 size += len(write.payload)
                 batch.append(write)
         return batch
 
-    async def _forward(self, leader: str, term: int, batch: list[_Write]) -> None:
+    async def _forward(self, leader: str, term: int, batch: list[Proposal]) -> None:
         """Have the leader do them: one batch at a time, so that they keep their order. What it
         certainly did not do goes back to the front of the queue."""
         self._sent.update(batch)
         if batch:
             await self._ask(leader, batch)
         self._sent.difference_update(batch)
-        left = [write for write in batch if not write.promise.is_done]
+        left = [write for write in batch if not write.is_done]
         self._queue.extendleft(reversed(left))
         self._queued_bytes += sum(len(write.payload) for write in left)
         if left:
@@ -190,7 +187,7 @@ class Writes:
             self._asked = 0
         self._look.fire()
 
-    async def _ask(self, leader: str, batch: list[_Write]) -> None:
+    async def _ask(self, leader: str, batch: list[Proposal]) -> None:
         """Answer those of which it is known, or cannot be known, what became of them."""
         timeout = max(0.001, max(write.deadline for write in batch) - trio.current_time())
         request = ForwardRequest(tuple(write.payload for write in batch), int(timeout * 1000))
@@ -208,14 +205,14 @@ class Writes:
                 return
             for write, outcome in zip(batch, response.outcomes, strict=True):
                 if outcome.status == "applied":
-                    write.promise.set(Applied(outcome.index, outcome.term, outcome.result))
+                    write.set(Applied(outcome.index, outcome.term, outcome.result))
                 elif outcome.status != "no-quorum":
-                    write.promise.fail(error_of(outcome, len(write.payload), self._entry_bytes))
+                    write.fail(error_of(outcome, len(write.payload), self._entry_bytes))
 
 
-def _fail_all(batch: list[_Write], error: Exception) -> None:
+def _fail_all(batch: list[Proposal], error: Exception) -> None:
     for write in batch:
-        write.promise.fail(error)
+        write.fail(error)
 
 
 def _no_leader(leader: str | None) -> str:

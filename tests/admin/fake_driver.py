@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from raftd.driver import errors
-from raftd.driver.applier import Applied
+from raftd.driver.proposal import Applied
 from raftd.driver.reports import (
     ChangeReport,
     ClusterStatus,

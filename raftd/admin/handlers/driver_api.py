@@ -8,7 +8,7 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from raftd.driver.applier import Applied
+from raftd.driver.proposal import Applied
 from raftd.driver.reports import ChangeReport, ClusterStatus, LogEntry, LogInfo, SnapshotInfo
 from raftd.promise import Promise
 from raftd.raft.changes import Change

@@ -17,7 +17,7 @@ from raftd.admin.handlers.call import (
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import KV as INTERFACE
 from raftd.admin.protocol import CallError
-from raftd.driver.applier import Applied
+from raftd.driver.proposal import Applied
 from raftd.kv import commands
 
 DEFAULT_TIMEOUT_MS = 5000
