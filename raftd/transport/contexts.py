@@ -19,7 +19,7 @@ from pynng.exceptions import check_err
 from raftd.doorbell import doorbell
 
 Received = Callable[[bytes, int], None]
-"""A message, and nng's number for the connection it came by."""
+"""A message, and nng's number for the connection a request came by."""
 
 
 class Context:
@@ -33,6 +33,7 @@ class Context:
     ) -> None:
         """Each `receive` is followed by one call in the event loop, of `received` or of `failed`;
         by none if it was closed."""
+        self._is_request = isinstance(socket, pynng.Req0)
         self._context = socket.new_context()
         self._ring = doorbell().ring
         self._received = received
@@ -62,6 +63,11 @@ class Context:
         check_err(lib.nng_msg_alloc(place, 0))
         message = place[0]
         check_err(lib.nng_msg_append(message, data, len(data)))
+        # A reply that was tried in vain is lost: nng forgets whom it answers.
+        at_once = lib.NNG_FLAG_NONBLOCK
+        if self._is_request and lib.nng_ctx_sendmsg(self._context.context, message, at_once) == 0:
+            self._sent = True
+            return True
         lib.nng_aio_set_msg(self._sending, message)
         lib.nng_ctx_send(self._context.context, self._sending)
         self._is_sending = True
@@ -123,7 +129,7 @@ class Context:
             return
         message = lib.nng_aio_get_msg(self._receiving)
         data = ffi.buffer(lib.nng_msg_body(message), lib.nng_msg_len(message))[:]
-        pipe_id = lib.nng_pipe_id(lib.nng_msg_get_pipe(message))
+        pipe_id = 0 if self._is_request else lib.nng_pipe_id(lib.nng_msg_get_pipe(message))
         lib.nng_msg_free(message)
         if self._closed:
             self._free()
