@@ -74,7 +74,7 @@ class Doorbell:
                     os.eventfd_read(self._descriptor)
                 self._has_rung = False
                 self._in_turn = True
-                while self._calls:
+                for _ in range(len(self._calls)):  # who calls without end gets the next turn
                     self._calls.popleft()()
                 self.end_turn()
         finally:

@@ -49,6 +49,25 @@ async def test_what_is_to_be_done_soon_is_done_behind_all_that_came_together() -
     assert made == ["first", "second", "last"]
 
 
+async def test_who_calls_without_end_leaves_turns_to_others() -> None:
+    bell = doorbell()
+    calls = 0
+
+    def again() -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 100_000:
+            bell.ring(again)
+
+    again()
+    with trio.fail_after(20):
+        await trio.lowlevel.checkpoint()
+        await trio.sleep(0.001)
+    assert calls < 100_000
+    calls = 100_000
+    await trio.testing.wait_all_tasks_blocked()
+
+
 async def test_soon_without_a_turn_is_a_turn_of_its_own() -> None:
     done = trio.Event()
     doorbell().soon(done.set)
