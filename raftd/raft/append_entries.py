@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
@@ -206,7 +207,7 @@ def unanswered(server: Server, peer: str, request_id: int) -> None:
 def advance_commit_index(server: Server) -> None:
     """Figure 2, leaders: "if there exists an N such that N > commit_index, a majority of
     match_index[i] >= N, and log[N].term == current_term: set commit_index = N" (5.4.2)."""
-    index = quorum.committed(server.configuration, lambda name: _match_index(server, name))
+    index = quorum.committed(server.configuration, partial(_match_index, server))
     if index <= server.commit_index or server.log.term(index) != server.current_term:
         return
     server.commit_index = index

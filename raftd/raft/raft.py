@@ -264,17 +264,17 @@ class Raft:
         assert entries is not None, "what is not saved is in memory"
         commit_index = min(server.commit_index, server.persisted_index)
         update = Update(
-            _taken(server.messages),
+            _taken(server.messages) if server.messages else (),
             hard_state if hard_state != server.given_hard_state else None,
             server.snapshot_to_install,
             entries,
-            _taken(server.messages_after_save),
+            _taken(server.messages_after_save) if server.messages_after_save else (),
             commit_index,
-            _taken(server.reads_ready),
-            _taken(server.entries_wanted),
-            _taken(server.snapshot_chunks),
+            _taken(server.reads_ready) if server.reads_ready else (),
+            _taken(server.entries_wanted) if server.entries_wanted else (),
+            _taken(server.snapshot_chunks) if server.snapshot_chunks else (),
             timeouts.next_deadline(server),
-            _taken(server.notes),
+            _taken(server.notes) if server.notes else (),
             server.truncations,
         )
         server.given_hard_state = hard_state
@@ -347,8 +347,6 @@ class Raft:
 
 def _taken(growing: list[T]) -> tuple[T, ...]:
     """All that has gathered in there, which is empty then."""
-    if not growing:
-        return ()
     taken = tuple(growing)
     growing.clear()
     return taken

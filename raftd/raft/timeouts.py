@@ -11,10 +11,10 @@ from raftd.raft.state import LEADER
 def next_deadline(server: Server) -> float:
     if server.role is not LEADER:
         return server.election_deadline
-    deadlines = [server.heartbeat_deadline, server.quorum_deadline]
-    if server.transfer is not None:
-        deadlines.append(server.transfer.deadline)
-    return min(deadlines)
+    transfer = server.transfer
+    if transfer is not None:
+        return min(server.heartbeat_deadline, server.quorum_deadline, transfer.deadline)
+    return min(server.heartbeat_deadline, server.quorum_deadline)
 
 
 def timed_out(server: Server, now: float) -> None:
