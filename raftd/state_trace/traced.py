@@ -39,7 +39,6 @@ from raftd.state_trace.events import (
     voted,
 )
 
-
 _TOLD = (
     AppendEntriesRequest,
     AppendEntriesResponse,
