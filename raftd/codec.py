@@ -28,15 +28,9 @@ from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry
 from raftd.raft.messages import (
     AppendEntriesRequest,
-    AppendEntriesResponse,
     Counter,
     InstallSnapshotRequest,
-    InstallSnapshotResponse,
     Message,
-    RequestVoteRequest,
-    RequestVoteResponse,
-    TimeoutNowRequest,
-    TimeoutNowResponse,
 )
 
 VERSION = 1
@@ -215,69 +209,37 @@ ClientMessage = (
 )
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A message with its sender (name, id and life of its data directory) and its recipient.
 
     `recipient_id` is the id the sender knows the recipient by, empty before they first met: a node
     whose data directory was wiped finds out from it.
     """
 
-    cluster_id: bytes
-    sender: str
-    node_id: bytes
-    incarnation: int
-    recipient: str
-    message: Message | ClientMessage
-    recipient_id: bytes = b""
-
-
-class _AppendEntries(msgspec.Struct, frozen=True, tag="append?"):
-    """AppendEntriesRequest without its entries, which stand behind the header."""
-
-    term: Counter
-    prev_log_index: Counter
-    prev_log_term: Counter
-    leader_commit: Counter
-    request_id: Counter
-
-
-_HeaderMessage = (
-    _AppendEntries
-    | AppendEntriesResponse
-    | RequestVoteRequest
-    | RequestVoteResponse
-    | InstallSnapshotRequest
-    | InstallSnapshotResponse
-    | TimeoutNowRequest
-    | TimeoutNowResponse
-    | ClientMessage
-)
-
-
-class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cluster_id: Id
     sender: Name
     node_id: Id
     incarnation: Counter
     recipient: Name
-    message: _HeaderMessage
+    message: Message | ClientMessage
     recipient_id: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(_Header)
+_decoder = msgspec.msgpack.Decoder(Envelope)
 _is_name = re.compile(_NAME).match
 
 
 def encode(envelope: Envelope) -> bytes:
     """The bytes of `envelope`, which is taken to be in order: `decode` is what checks."""
     message = envelope.message
-    if isinstance(message, AppendEntriesRequest):
-        header = _encoder.encode(_header(envelope, _without_entries(message)))
-        prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
-        return b"".join([prefix, header, *[entry.record for entry in message.entries]])
-    header = _encoder.encode(_header(envelope, message))
-    return _PREFIX.pack(MAGIC, VERSION, len(header)) + header
+    if not isinstance(message, AppendEntriesRequest) or not message.entries:
+        header = _encoder.encode(envelope)
+        return _PREFIX.pack(MAGIC, VERSION, len(header)) + header
+    without = msgspec.structs.replace(message, entries=())
+    header = _encoder.encode(msgspec.structs.replace(envelope, message=without))
+    prefix = _PREFIX.pack(MAGIC, VERSION, len(header))
+    return b"".join([prefix, header, *[entry.record for entry in message.entries]])
 
 
 def decode(data: bytes) -> Envelope:
@@ -285,21 +247,35 @@ def decode(data: bytes) -> Envelope:
 
     Raises VersionMismatch for another version of the protocol, DecodeError for anything else.
     """
-    header, records = _split(data)
-    if len(header.recipient_id) not in {0, ID_BYTES}:
-        raise DecodeError(f"recipient_id has {len(header.recipient_id)} bytes, not {ID_BYTES}")
-    message = header.message
-    if isinstance(message, _AppendEntries):
-        return _envelope(header, _with_entries(message, records))
-    if records:
-        raise DecodeError(f"{len(records)} bytes too many behind the message")
-    if isinstance(message, InstallSnapshotRequest):
+    end = _header_end(data)
+    view = memoryview(data)
+    try:
+        envelope = _decoder.decode(view[_PREFIX.size : end])
+    except (ValueError, RecursionError) as error:
+        # A ValueError, because msgspec raises UnicodeDecodeError for text that is not UTF-8.
+        raise DecodeError(f"the header is wrong: {_printable(error)}") from error
+    if envelope.recipient_id and len(envelope.recipient_id) != ID_BYTES:
+        raise DecodeError(f"recipient_id has {len(envelope.recipient_id)} bytes, not {ID_BYTES}")
+    message = envelope.message
+    if isinstance(message, AppendEntriesRequest):
+        if message.entries:
+            raise DecodeError("the header is wrong: entries belong behind it")
+        if message.prev_log_term > message.term:
+            raise DecodeError(
+                f"prev_log_term {message.prev_log_term} is above the message's term {message.term}"
+            )
+        if end < len(data):
+            # Nobody else has seen this message yet.
+            msgspec.structs.force_setattr(message, "entries", _entries(message, view[end:]))
+    elif end < len(data):
+        raise DecodeError(f"{len(data) - end} bytes too many behind the message")
+    elif isinstance(message, InstallSnapshotRequest):
         _check_members(message.configuration)
-    return _envelope(header, message)
+    return envelope
 
 
-def _split(data: bytes) -> tuple[_Header, memoryview]:
-    """The header, and the bytes behind it."""
+def _header_end(data: bytes) -> int:
+    """Where the header ends that begins behind the first fields."""
     if not data.startswith(MAGIC):
         raise DecodeError("this is no message between raftd nodes: it does not start with 'RAFT'")
     if len(data) > len(MAGIC) and data[len(MAGIC)] != VERSION:
@@ -311,30 +287,10 @@ def _split(data: bytes) -> tuple[_Header, memoryview]:
     if end > len(data):
         present = len(data) - _PREFIX.size
         raise DecodeError(f"a header of {length} bytes is announced, {present} are there")
-    view = memoryview(data)
-    try:
-        return _decoder.decode(view[_PREFIX.size : end]), view[end:]
-    except (ValueError, RecursionError) as error:
-        # A ValueError, because msgspec raises UnicodeDecodeError for text that is not UTF-8.
-        raise DecodeError(f"the header is wrong: {_printable(error)}") from error
+    return end
 
 
-def _with_entries(message: _AppendEntries, records: memoryview) -> AppendEntriesRequest:
-    if message.prev_log_term > message.term:
-        raise DecodeError(
-            f"prev_log_term {message.prev_log_term} is above the message's term {message.term}"
-        )
-    return AppendEntriesRequest(
-        message.term,
-        message.prev_log_index,
-        message.prev_log_term,
-        message.leader_commit,
-        message.request_id,
-        _entries(message, records),
-    )
-
-
-def _entries(message: _AppendEntries, records: memoryview) -> tuple[Entry, ...]:
+def _entries(message: AppendEntriesRequest, records: memoryview) -> tuple[Entry, ...]:
     try:
         entries = tuple(record.decode_all(records))
     except (ValueError, RecursionError) as error:
@@ -359,40 +315,6 @@ def _check_members(configuration: Configuration) -> None:
     for name in (*configuration.members, *configuration.addresses):
         if not _is_name(name):
             raise DecodeError(f"{_printable(name)!r} in a configuration is no name of a node")
-
-
-def _header(envelope: Envelope, message: _HeaderMessage) -> _Header:
-    return _Header(
-        envelope.cluster_id,
-        envelope.sender,
-        envelope.node_id,
-        envelope.incarnation,
-        envelope.recipient,
-        message,
-        envelope.recipient_id,
-    )
-
-
-def _envelope(header: _Header, message: Message | ClientMessage) -> Envelope:
-    return Envelope(
-        header.cluster_id,
-        header.sender,
-        header.node_id,
-        header.incarnation,
-        header.recipient,
-        message,
-        header.recipient_id,
-    )
-
-
-def _without_entries(message: AppendEntriesRequest) -> _AppendEntries:
-    return _AppendEntries(
-        message.term,
-        message.prev_log_index,
-        message.prev_log_term,
-        message.leader_commit,
-        message.request_id,
-    )
 
 
 def _printable(what: object) -> str:

@@ -17,18 +17,20 @@ leader computed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from zlib import crc32
 
 from raftd.raft import configuration
+from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 
 HEADER = struct.Struct("<IIQQQB")
 HEADER_SIZE = HEADER.size
 MAX_PAYLOAD = 64 << 20
+_CHECKSUM = struct.Struct("<I")
 _BODY = struct.Struct("<IQQQB")
 _LIMIT = 2**63
 _TYPES = {int(entry_type): entry_type for entry_type in EntryType}
+_CONFIGURATION = EntryType.CONFIGURATION
 
 
 class RecordError(ValueError):
@@ -44,41 +46,52 @@ def encode(index: int, term: int, entry_type: EntryType, payload: bytes, time_ms
     """The record of one entry. `payload` is at most MAX_PAYLOAD bytes."""
     assert len(payload) <= MAX_PAYLOAD
     body = _BODY.pack(len(payload), index, term, time_ms, entry_type) + payload
-    return crc32(body).to_bytes(4, "little") + body
+    return _CHECKSUM.pack(crc32(body)) + body
 
 
 def decode(buffer: bytes | memoryview, offset: int = 0) -> Entry:
     """The entry whose record starts at `offset`; `RecordError` if there is none."""
-    if len(buffer) - offset < HEADER_SIZE:
-        raise RecordError(offset, f"{len(buffer) - offset} bytes left, a header has {HEADER_SIZE}")
-    checksum, length, index, term, _, number = HEADER.unpack_from(buffer, offset)
-    end = offset + HEADER_SIZE + length
-    if length > MAX_PAYLOAD or end > len(buffer):
-        raise RecordError(offset, f"{length} bytes of payload announced, not all there")
-    raw = bytes(buffer[offset:end])
-    if crc32(memoryview(raw)[4:]) != checksum:
-        raise RecordError(offset, f"checksum does not agree (index {index}, term {term})")
-    entry_type = _TYPES.get(number)
-    if entry_type is None:
-        raise RecordError(offset, f"unknown entry type {number}")
-    if not (0 < index < _LIMIT and 0 < term < _LIMIT):
-        raise RecordError(offset, f"index {index} or term {term} out of range")
-    members = None
-    if entry_type is EntryType.CONFIGURATION:
-        try:
-            members = configuration.decode(raw[HEADER_SIZE:])
-        except (ValueError, RecursionError) as error:
-            raise RecordError(offset, f"entry {index} holds no configuration: {error}") from error
-    return Entry(index, term, entry_type, raw, members)
+    return _decode(memoryview(buffer), offset, offset + 1)[0]
 
 
-def decode_all(buffer: bytes | memoryview) -> Iterator[Entry]:
+def decode_all(buffer: bytes | memoryview) -> list[Entry]:
     """The entries of records that stand back to back and fill `buffer`; `RecordError` otherwise."""
-    offset = 0
-    while offset < len(buffer):
-        entry = decode(buffer, offset)
-        offset += len(entry.record)
-        yield entry
+    return _decode(memoryview(buffer), 0, len(buffer)) if buffer else []
+
+
+def _decode(view: memoryview, offset: int, stop: int) -> list[Entry]:
+    """The entry at `offset`, and those behind it up to the first that ends at or behind `stop`."""
+    entries = []
+    while True:
+        left = len(view) - offset
+        if left < HEADER_SIZE:
+            raise RecordError(offset, f"{left} bytes left, a header has {HEADER_SIZE}")
+        checksum, length, index, term, _, number = HEADER.unpack_from(view, offset)
+        if length > MAX_PAYLOAD or HEADER_SIZE + length > left:
+            raise RecordError(offset, f"{length} bytes of payload announced, not all there")
+        end = offset + HEADER_SIZE + length
+        if crc32(view[offset + 4 : end]) != checksum:
+            raise RecordError(offset, f"checksum does not agree (index {index}, term {term})")
+        entry_type = _TYPES.get(number)
+        if entry_type is None:
+            raise RecordError(offset, f"unknown entry type {number}")
+        if not (0 < index < _LIMIT and 0 < term < _LIMIT):
+            raise RecordError(offset, f"index {index} or term {term} out of range")
+        raw = view[offset:end].tobytes()
+        members = None
+        if entry_type is _CONFIGURATION:
+            members = _configuration(raw, offset, index)
+        entries.append(Entry(index, term, entry_type, raw, members))
+        if end >= stop:
+            return entries
+        offset = end
+
+
+def _configuration(raw: bytes, offset: int, index: int) -> Configuration:
+    try:
+        return configuration.decode(raw[HEADER_SIZE:])
+    except (ValueError, RecursionError) as error:
+        raise RecordError(offset, f"entry {index} holds no configuration: {error}") from error
 
 
 def payload(entry: Entry) -> bytes:

@@ -133,7 +133,7 @@ class Driver:
 
         make: Callable[..., Raft] = Raft
         if state_trace is not None:
-            make = functools.partial(TracedRaft, sink=state_trace)
+            make = functools.partial(TracedRaft, state_trace)
         self.raft = raft = make(
             self.name,
             disk.recovered,

@@ -138,6 +138,7 @@ class Loop:
         self.look()
 
     def _step(self) -> None:
+        self._raft.set_details(log.isEnabledFor(logging.DEBUG))
         update = self._raft.take_update()
         self._tell(update.notes)
         for outgoing in update.messages:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from functools import partial
 
 from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
-from raftd.raft.progress import Mode, Progress
+from raftd.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Server
-from raftd.raft.state import Role
+from raftd.raft.state import LEADER
 from raftd.raft.update import EntriesWanted
 
 # ---- the leader's end
@@ -20,38 +22,35 @@ from raftd.raft.update import EntriesWanted
 def start_leading(server: Server, now: float) -> None:
     """Paper 5.2, and section 8: each leader commits "a blank no-op entry into the log at the start
     of its term"; before that it does not know which entries are committed."""
-    server.role = Role.LEADER
+    server.role = LEADER
     server.leader = server.name
     server.votes = {}
     term = server.current_term
     server.note(f"leads term {term}", "info", event="leader-changed", peer=server.name)
     server.progress = {peer: Progress(server.log.last_index + 1, now) for peer in server.peers}
-    server.uncommitted_bytes = sum(
-        len(entry.record)
-        for index in range(server.commit_index + 1, server.log.last_index + 1)
-        if (entry := server.log.entry(index)) is not None
-    )
     server.term_start_index = server.log.last_index + 1
     server.heartbeat_deadline = now + server.settings.heartbeat_interval
     server.quorum_deadline = now + server.settings.election_timeout[0]
     server.election_deadline = math.inf
-    append(server, EntryType.NO_OP, b"")
+    append(server, EntryType.NO_OP, (b"",))
 
 
 def append(
     server: Server,
     entry_type: EntryType,
-    payload: bytes,
+    payloads: Iterable[bytes],
     configuration: Configuration | None = None,
-) -> Entry:
-    """Paper 5.3: the leader "appends the command to its log as a new entry". `configuration`: what
-    the payload of a CONFIGURATION entry says."""
-    index, term = server.log.last_index + 1, server.current_term
-    record = server.encode(index, term, entry_type, payload)
-    entry = Entry(index, term, entry_type, record, configuration)
-    server.append(entry)
-    server.uncommitted_bytes += len(entry.record)
-    return entry
+) -> int:
+    """Paper 5.3: the leader "appends the command to its log as a new entry"; the index of the first
+    one. `configuration`: what the payload of a CONFIGURATION entry says."""
+    first, term, encode = server.log.last_index + 1, server.current_term, server.encode
+    server.append(
+        *[
+            Entry(index, term, entry_type, encode(index, term, entry_type, payload), configuration)
+            for index, payload in enumerate(payloads, first)
+        ]
+    )
+    return first
 
 
 def send_entries(server: Server, now: float, peer: str, progress: Progress) -> None:
@@ -125,9 +124,13 @@ def _send(
     if entries:
         progress.in_flight[request.request_id] = prev_log_index
         progress.next_index = entries[-1].index + 1
-        server.note(
-            f"sends {peer} entries {entries[0].index} to {entries[-1].index} behind"
-            f" {prev_log_index} of term {prev_log_term}"
+        server.detail(
+            "sends %s entries %d to %d behind %d of term %d",
+            peer,
+            entries[0].index,
+            entries[-1].index,
+            prev_log_index,
+            prev_log_term,
         )
     progress.last_sent = now
     server.send(peer, request)
@@ -137,7 +140,7 @@ def handle_response(
     server: Server, now: float, sender: str, response: AppendEntriesResponse
 ) -> None:
     if response.term > server.current_term:
-        server.note(f"learns of term {response.term} from {sender}")
+        server.detail("learns of term %d from %s", response.term, sender)
         become_follower(server, now, response.term, None)
         return
     progress = server.progress.get(sender)
@@ -163,8 +166,8 @@ def _matched(
         )
         return
     progress.matched(match_index)
-    if carried and progress.mode is Mode.PROBE:
-        progress.mode = Mode.REPLICATE
+    if carried and progress.mode is PROBE:
+        progress.mode = REPLICATE
 
 
 def _rejected(
@@ -173,7 +176,7 @@ def _rejected(
     """Paper 5.3: "the leader decrements next_index and retries", but a whole term at a time."""
     if sent <= progress.match_index:
         # Overtaken on its way; or, if nothing else was on its way, what matched is gone.
-        if progress.mode is Mode.PROBE:
+        if progress.mode is PROBE:
             server.note(f"sees that {peer} lost entries it had acknowledged: {sent}", "warning")
             progress.paused = True
         progress.probe(progress.match_index + 1)
@@ -181,7 +184,7 @@ def _rejected(
     agree = min(response.conflict_index, sent - 1)
     if agree >= server.log.base_index:
         agree = server.log.last_index_with_term_at_most(response.conflict_term, agree)
-    server.note(f"goes back with {peer} from {sent} to {agree}")
+    server.detail("goes back with %s from %d to %d", peer, sent, agree)
     progress.probe(agree + 1)
 
 
@@ -193,26 +196,22 @@ def unanswered(server: Server, peer: str, request_id: int) -> None:
     progress.answers = False
     if request_id not in progress.in_flight:
         return
-    if progress.mode is Mode.SNAPSHOT:
+    if progress.mode is SNAPSHOT:
         progress.in_flight.clear()
     else:
         progress.probe(min(progress.in_flight.values()) + 1)
     progress.paused = True
-    server.note(f"got no answer from {peer}; pauses until the next heartbeat")
+    server.detail("got no answer from %s; pauses until the next heartbeat", peer)
 
 
 def advance_commit_index(server: Server) -> None:
     """Figure 2, leaders: "if there exists an N such that N > commit_index, a majority of
     match_index[i] >= N, and log[N].term == current_term: set commit_index = N" (5.4.2)."""
-    index = quorum.committed(server.configuration, lambda name: _match_index(server, name))
+    index = quorum.committed(server.configuration, partial(_match_index, server))
     if index <= server.commit_index or server.log.term(index) != server.current_term:
         return
-    for committed in range(server.commit_index + 1, index + 1):
-        entry = server.log.entry(committed)
-        if entry is not None:
-            server.uncommitted_bytes -= len(entry.record)
     server.commit_index = index
-    server.note(f"commits up to {index} in term {server.current_term}")
+    server.detail("commits up to %d in term %d", index, server.current_term)
 
 
 def _match_index(server: Server, name: str) -> int:
@@ -231,7 +230,7 @@ def has_quorum(server: Server, now: float) -> bool:
         progress = server.progress.get(name)
         return name == server.name or (progress is not None and progress.last_contact >= oldest)
 
-    return server.role is Role.LEADER and quorum.has_majority(server.configuration, recent)
+    return server.role is LEADER and quorum.has_majority(server.configuration, recent)
 
 
 # ---- the follower's end
@@ -241,7 +240,7 @@ def handle_request(server: Server, now: float, sender: str, request: AppendEntri
     if request.term < server.current_term:
         _refuse(server, sender, request)
         return
-    if request.term == server.current_term and server.role is Role.LEADER:
+    if request.term == server.current_term and server.role is LEADER:
         server.note(f"refuses {sender}, who claims to lead its own term {request.term}", "warning")
         _refuse(server, sender, request)
         return
@@ -276,23 +275,26 @@ def _agrees(server: Server, request: AppendEntriesRequest) -> bool:
 def _take(server: Server, sender: str, request: AppendEntriesRequest) -> bool:
     """Figure 2: "if an existing entry conflicts with a new one, delete the existing entry and all
     that follow it; append any new entries not already in the log". False: it cannot be right."""
-    for entry in request.entries:
-        if entry.index <= server.commit_index:
+    for position, entry in enumerate(request.entries):
+        if entry.index <= server.log.last_index:
             known = server.log.term(entry.index)
-            if known is not None and known != entry.term:
+            if known == entry.term:
+                continue
+            if entry.index <= server.commit_index:
+                if known is None:
+                    continue  # compacted
                 server.note(
                     f"refuses {sender}: entry {entry.index} of term {entry.term} contradicts the"
                     f" committed one of term {known}",
                     "warning",
                 )
                 return False
-            continue
-        if entry.index <= server.log.last_index:
-            if server.log.term(entry.index) == entry.term:
-                continue
-            server.note(f"drops entries {entry.index} to {server.log.last_index} for {sender}")
+            server.detail(
+                "drops entries %d to %d for %s", entry.index, server.log.last_index, sender
+            )
             server.truncate_from(entry.index)
-        server.append(entry)
+        server.append(*request.entries[position:])
+        break
     return True
 
 
@@ -300,16 +302,19 @@ def _follow_commit(server: Server, index: int) -> None:
     """Figure 2: "set commit_index = min(leader_commit, index of last new entry)"."""
     if index > server.commit_index:
         server.commit_index = index
-        server.note(f"knows {index} as committed in term {server.current_term}")
+        server.detail("knows %d as committed in term %d", index, server.current_term)
 
 
 def _conflict(server: Server, sender: str, request: AppendEntriesRequest) -> None:
     """Paper 5.3, end: tell the leader where the logs may still agree."""
     below = request.prev_log_index - 1
     index = server.log.last_index_with_term_at_most(request.prev_log_term, below)
-    server.note(
-        f"has no entry {request.prev_log_index} of term {request.prev_log_term};"
-        f" {sender} may try {index}"
+    server.detail(
+        "has no entry %d of term %d; %s may try %d",
+        request.prev_log_index,
+        request.prev_log_term,
+        sender,
+        index,
     )
     response = AppendEntriesResponse(
         server.current_term,
@@ -322,6 +327,6 @@ def _conflict(server: Server, sender: str, request: AppendEntriesRequest) -> Non
 
 
 def _refuse(server: Server, sender: str, request: AppendEntriesRequest) -> None:
-    server.note(f"refuses entries from {sender} in term {request.term}")
+    server.detail("refuses entries from %s in term %d", sender, request.term)
     response = AppendEntriesResponse(server.current_term, False, request.request_id)
     server.respond(sender, response)

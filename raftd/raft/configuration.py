@@ -41,11 +41,13 @@ class Configuration(msgspec.Struct, frozen=True):
     def is_voter(self, name: str) -> bool:
         return name in self.voters or name in self.outgoing_voters
 
+    def has(self, name: str) -> bool:
+        """Is somebody of that name a member?"""
+        return name in self.voters or name in self.outgoing_voters or name in self.learners
+
     def is_member(self, name: str, membership_index: int) -> bool:
         """Is that life of the name, admitted at that index, a member?"""
-        return self.since.get(name, 0) == membership_index and (
-            self.is_voter(name) or name in self.learners
-        )
+        return self.since.get(name, 0) == membership_index and self.has(name)
 
 
 _decoder = msgspec.msgpack.Decoder(Configuration)

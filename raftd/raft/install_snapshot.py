@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from raftd.raft.messages import InstallSnapshotRequest, InstallSnapshotResponse
-from raftd.raft.progress import Mode, Progress
+from raftd.raft.progress import SNAPSHOT, Progress
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Server
-from raftd.raft.state import Role, SnapshotMetadata
+from raftd.raft.state import LEADER, Role, SnapshotMetadata
 from raftd.raft.update import SnapshotChunk
 
 # ---- the leader's end
@@ -52,7 +52,7 @@ def handle_response(
     progress.acknowledged_id = max(progress.acknowledged_id, response.request_id)
     if progress.in_flight.pop(response.request_id, None) is None:
         return
-    if progress.mode is not Mode.SNAPSHOT:
+    if progress.mode is not SNAPSHOT:
         return
     if response.installed:
         progress.matched(min(response.last_included_index, server.log.last_index))
@@ -69,7 +69,7 @@ def handle_request(
     server: Server, now: float, sender: str, request: InstallSnapshotRequest
 ) -> None:
     if request.term < server.current_term or (
-        request.term == server.current_term and server.role is Role.LEADER
+        request.term == server.current_term and server.role is LEADER
     ):
         _respond(server, sender, request, 0, installed=False)
         return

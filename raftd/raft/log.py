@@ -8,8 +8,9 @@ bytes; older ones are read from disk by the driver when a follower needs them.
 from __future__ import annotations
 
 import enum
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -54,7 +55,9 @@ class Log:
         self._runs = list(term_runs)
         self._tail = list(tail)
         self._tail_first = last_index + 1 - len(self._tail)
-        self.tail_bytes = sum(len(entry.record) for entry in self._tail)
+        self._starts = [0, *accumulate(len(entry.record) for entry in self._tail)]
+        """Where each record of the tail would start if they stood back to back behind others, and
+        where the last one ends: what any stretch takes is a difference of two."""
         assert last_index >= base_index
         assert not self._tail or self._tail[-1].index == last_index
 
@@ -68,6 +71,10 @@ class Log:
         return self._tail_first
 
     @property
+    def tail_bytes(self) -> int:
+        return self._starts[-1] - self._starts[0]
+
+    @property
     def last_term(self) -> int:
         return self._runs[-1][1] if self._runs else self.base_term or 0
 
@@ -78,27 +85,35 @@ class Log:
 
     def term(self, index: int) -> int | None:
         """The term of the entry at `index`; None if there is none, or nobody knows."""
+        runs = self._runs
+        if runs and runs[-1][0] <= index <= self.last_index:
+            return runs[-1][1]
         if index == self.base_index:
             return self.base_term
         if not self.base_index < index <= self.last_index:
             return None
-        return self._runs[bisect_right(self._runs, index, key=_run_start) - 1][1]
+        return runs[bisect_right(runs, index, key=_run_start) - 1][1]
 
-    def append(self, entry: Entry) -> None:
-        assert entry.index == self.last_index + 1, "a log has no gaps"
-        assert entry.term >= self.last_term, "terms never fall along a log"
-        if entry.term != self.last_term or not self._runs:
-            self._runs.append((entry.index, entry.term))
-        self._tail.append(entry)
-        self.tail_bytes += len(entry.record)
-        self.last_index = entry.index
+    def append(self, *entries: Entry) -> None:
+        index, term = self.last_index, self.last_term
+        starts, end = self._starts, self._starts[-1]
+        for entry in entries:
+            index += 1
+            assert entry.index == index, "a log has no gaps"
+            if entry.term != term or not self._runs:
+                assert entry.term >= term, "terms never fall along a log"
+                term = entry.term
+                self._runs.append((index, term))
+            self._tail.append(entry)
+            end += len(entry.record)
+            starts.append(end)
+        self.last_index = index
 
     def truncate_from(self, index: int) -> None:
         """Drop `index` and everything behind it (paper 5.3: a conflict with the leader's log)."""
         assert self.base_index < index <= self.last_index
         keep = max(0, index - self._tail_first)
-        self.tail_bytes -= sum(len(entry.record) for entry in self._tail[keep:])
-        del self._tail[keep:]
+        del self._tail[keep:], self._starts[keep + 1 :]
         self._tail_first = min(self._tail_first, index)
         self.last_index = index - 1
         while self._runs and self._runs[-1][0] >= index:
@@ -118,28 +133,23 @@ class Log:
         if first < self._tail_first:
             return None
         start = first - self._tail_first
-        size = 0
-        for position in range(start, len(self._tail)):
-            size += len(self._tail[position].record)
-            if size > max_bytes and position > start:
-                return tuple(self._tail[start:position])
-        return tuple(self._tail[start:])
+        end = bisect_right(self._starts, self._starts[start] + max_bytes) - 1
+        return tuple(self._tail[start : max(end, start + 1)])
+
+    def bytes_above(self, index: int) -> int:
+        """What the entries above `index` take, as far as they are in memory."""
+        return self._starts[-1] - self._starts[max(0, index + 1 - self._tail_first)]
 
     def evict(self, up_to: int, max_bytes: int) -> None:
         """Forget entries up to index `up_to`, oldest first, while the tail has over `max_bytes`.
 
         Acts in steps of an eighth of the bound, so that its cost does not fall on every call.
         """
-        if self.tail_bytes <= max_bytes + max_bytes // 8:
+        starts = self._starts
+        if starts[-1] - starts[0] <= max_bytes + max_bytes // 8:
             return
-        count = 0
-        for entry in self._tail:
-            if self.tail_bytes <= max_bytes or entry.index > up_to:
-                break
-            self.tail_bytes -= len(entry.record)
-            count += 1
-        del self._tail[:count]
-        self._tail_first += count
+        surplus = bisect_left(starts, starts[-1] - max_bytes)
+        self._forget(max(0, min(surplus, up_to + 1 - self._tail_first)))
 
     def compact(self, index: int) -> None:
         """Drop everything up to `index`: a snapshot has it."""
@@ -153,15 +163,12 @@ class Log:
         if index < self.last_index and (not runs or runs[0][0] > index + 1):
             runs.insert(0, (index + 1, self._runs[position - 1][1]))
         self._runs = runs
-        drop = max(0, index + 1 - self._tail_first)
-        self.tail_bytes -= sum(len(entry.record) for entry in self._tail[:drop])
-        del self._tail[:drop]
-        self._tail_first = max(self._tail_first, index + 1)
+        self._forget(max(0, index + 1 - self._tail_first))
 
     def restart_at(self, index: int, term: int) -> None:
         """A snapshot from the leader replaces the whole log."""
         self.base_index, self.base_term, self.last_index = index, term, index
-        self._runs, self._tail, self.tail_bytes = [], [], 0
+        self._runs, self._tail, self._starts = [], [], [0]
         self._tail_first = index + 1
 
     def last_index_with_term_at_most(self, term: int, index: int) -> int:
@@ -175,6 +182,11 @@ class Log:
             index = self._runs[position][0] - 1
             position -= 1
         return max(index, self.base_index)
+
+    def _forget(self, count: int) -> None:
+        """Drop the first entries of the tail."""
+        del self._tail[:count], self._starts[:count]
+        self._tail_first += count
 
 
 def _run_start(run: tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from raftd.raft import append_entries, changes
 from raftd.raft.changes import Change
 from raftd.raft.configuration import Configuration, encode
-from raftd.raft.log import Entry, EntryType
+from raftd.raft.log import EntryType
 from raftd.raft.progress import Progress
 from raftd.raft.server import Server
 
@@ -28,8 +28,9 @@ def under_way(server: Server) -> str | None:
     return None
 
 
-def begin(server: Server, now: float, change: Change) -> Entry:
-    """Append the first step of `change`; `under_way` has been asked. Raises ChangeRefused."""
+def begin(server: Server, now: float, change: Change) -> int:
+    """Append the first step of `change`, at the index returned; `under_way` has been asked. Raises
+    ChangeRefused."""
     assert under_way(server) is None
     members = server.configuration
     new = changes.target(members, change, server.log.last_index + 1)
@@ -38,10 +39,10 @@ def begin(server: Server, now: float, change: Change) -> Entry:
 
 def go_on(server: Server, now: float) -> None:
     """What a leader does by itself: leave the joint configuration, promote who has caught up."""
-    members = server.configuration
-    if server.transfer is not None or server.commit_index < server.term_start_index:
+    index, members = server.configurations[-1]
+    if not members.is_joint and not members.promotions:
         return
-    if server.configurations[-1][0] > server.commit_index:
+    if server.transfer is not None or server.commit_index < max(index, server.term_start_index):
         return
     if members.is_joint:
         _adopt(server, now, changes.last_step(members))
@@ -56,25 +57,24 @@ def go_on(server: Server, now: float) -> None:
 def must_go(server: Server) -> bool:
     """Section 6: "the leader steps down (returns to follower state) once it has committed the C_new
     log entry"; until then it manages a cluster without counting itself."""
-    return (
-        server.configurations[-1][0] <= server.commit_index
-        and server.commit_index >= server.term_start_index
-        and not server.configuration.is_voter(server.name)
+    index, members = server.configurations[-1]
+    return not members.is_voter(server.name) and server.commit_index >= max(
+        index, server.term_start_index
     )
 
 
-def _adopt(server: Server, now: float, members: Configuration) -> Entry:
+def _adopt(server: Server, now: float, members: Configuration) -> int:
     """In force from now on: "once a given server adds the new configuration entry to its log, it
     uses that configuration for all future decisions" (section 6)."""
-    entry = append_entries.append(server, EntryType.CONFIGURATION, encode(members), members)
-    text = f"appends members {describe(members)} as entry {entry.index}"
+    index = append_entries.append(server, EntryType.CONFIGURATION, (encode(members),), members)
+    text = f"appends members {describe(members)} as entry {index}"
     server.note(text, "info", event="member-changed")
     for name in server.peers:
         if name not in server.progress:
-            server.progress[name] = Progress(entry.index, now)
+            server.progress[name] = Progress(index, now)
     for name in set(server.progress) - set(server.peers):
         del server.progress[name]
-    return entry
+    return index
 
 
 def _has_caught_up(server: Server, now: float, progress: Progress | None) -> bool:

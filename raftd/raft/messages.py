@@ -36,8 +36,11 @@ class RequestVoteResponse(msgspec.Struct, frozen=True, tag="vote!"):
     pre_vote: bool = False
 
 
-class AppendEntriesRequest(msgspec.Struct, frozen=True, tag="append?"):
-    """Paper 5.3; without entries it is a heartbeat."""
+class AppendEntriesRequest(
+    msgspec.Struct, frozen=True, tag="append?", omit_defaults=True, gc=False
+):
+    """Paper 5.3; without entries it is a heartbeat. Between nodes the entries stand by themselves
+    (raftd/codec.py)."""
 
     term: Counter
     prev_log_index: Counter

@@ -18,6 +18,10 @@ class Mode(enum.Enum):
     SNAPSHOT = "snapshot"
 
 
+PROBE, REPLICATE, SNAPSHOT = Mode
+"""An attribute of an enum costs 0.1 us with Python 3.11."""
+
+
 class Progress:
     """Figure 2's next_index and match_index, with flow control. Times are monotonic seconds."""
 
@@ -39,7 +43,7 @@ class Progress:
     )
 
     def __init__(self, next_index: int, now: float) -> None:
-        self.mode = Mode.PROBE
+        self.mode = PROBE
         self.match_index = 0
         self.next_index = next_index
         self.in_flight: dict[int, int] = {}
@@ -64,18 +68,18 @@ class Progress:
         """May another request with entries or a chunk leave now?"""
         if self.paused or self.reading:
             return False
-        return len(self.in_flight) < (max_in_flight if self.mode is Mode.REPLICATE else 1)
+        return len(self.in_flight) < (max_in_flight if self.mode is REPLICATE else 1)
 
     def probe(self, next_index: int) -> None:
         """Go back: send from `next_index` on, never at or below what is known to match."""
-        self.mode = Mode.PROBE
+        self.mode = PROBE
         self.next_index = max(next_index, self.match_index + 1)
         self.in_flight.clear()
         self.reading = False
 
     def start_snapshot(self) -> None:
         """It needs entries that only a snapshot has."""
-        self.mode = Mode.SNAPSHOT
+        self.mode = SNAPSHOT
         self.snapshot_index = 0
         self.snapshot_offset = 0
         self.in_flight.clear()

@@ -15,10 +15,10 @@ def size(voters: Collection[str]) -> int:
 def has_majority(configuration: Configuration, agrees: Callable[[str], bool]) -> bool:
     """True when `agrees` holds for a majority of each half. An empty half asks for nothing, but
     a configuration without any voter never agrees."""
-    halves = [half for half in (configuration.voters, configuration.outgoing_voters) if half]
-    return bool(halves) and all(
-        sum(1 for name in half if agrees(name)) >= size(half) for half in halves
-    )
+    for half in (configuration.voters, configuration.outgoing_voters):
+        if half and sum(map(agrees, half)) < size(half):
+            return False
+    return bool(configuration.voters or configuration.outgoing_voters)
 
 
 def can_still_win(configuration: Configuration, refused: Collection[str]) -> bool:
@@ -28,8 +28,11 @@ def can_still_win(configuration: Configuration, refused: Collection[str]) -> boo
 
 def committed(configuration: Configuration, match_index: Callable[[str], int]) -> int:
     """The largest index that a majority of each half has (paper 5.3, Figure 2: match_index)."""
-    halves = [half for half in (configuration.voters, configuration.outgoing_voters) if half]
     return min(
-        (sorted(map(match_index, half), reverse=True)[size(half) - 1] for half in halves),
+        [
+            sorted(map(match_index, half), reverse=True)[size(half) - 1]
+            for half in (configuration.voters, configuration.outgoing_voters)
+            if half
+        ],
         default=0,
     )

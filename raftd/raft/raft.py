@@ -7,7 +7,7 @@ Every call takes `now` in monotonic seconds and returns at once. Many calls may 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from raftd.raft import (
     append_entries,
@@ -31,14 +31,16 @@ from raftd.raft.messages import (
     TimeoutNowRequest,
     TimeoutNowResponse,
 )
-from raftd.raft.progress import Mode
+from raftd.raft.progress import SNAPSHOT
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Encode, Server, Transfer
-from raftd.raft.state import Recovered, Role, Settings, SnapshotMetadata
+from raftd.raft.state import LEADER, Recovered, Role, Settings, SnapshotMetadata
 from raftd.raft.update import Update
 
 if TYPE_CHECKING:
     from random import Random
+
+T = TypeVar("T")
 
 
 class NotLeader(Exception):
@@ -131,12 +133,10 @@ class Raft:
         """
         self._now = now
         server = self._leading("hands leadership over")
-        if server.uncommitted_bytes > server.settings.max_uncommitted_bytes:
-            raise Busy(f"{server.uncommitted_bytes} bytes wait to be committed")
-        first_index = server.log.last_index + 1
-        for payload in payloads:
-            append_entries.append(server, kind, payload)
-        return first_index, server.current_term
+        uncommitted_bytes = server.uncommitted_bytes
+        if uncommitted_bytes > server.settings.max_uncommitted_bytes:
+            raise Busy(f"{uncommitted_bytes} bytes wait to be committed")
+        return append_entries.append(server, kind, payloads), server.current_term
 
     def change_membership(self, now: float, change: Change) -> tuple[int, int]:
         """Begin to change the members (paper section 6): index and term of the first entry of it.
@@ -148,7 +148,7 @@ class Raft:
         server = self._leading("hands leadership over")
         if (reason := membership.under_way(server)) is not None:
             raise Busy(f"{reason}: one change at a time")
-        return membership.begin(server, now, change).index, server.current_term
+        return membership.begin(server, now, change), server.current_term
 
     def removed(self, now: float) -> None:
         """A member says, and it is committed there, that this server is no member any more. It
@@ -158,12 +158,16 @@ class Raft:
         if not server.told_removed:
             server.told_removed = True
             server.note("is no member of the cluster any more", "warning", event="member-changed")
-        if server.role is not Role.LEADER or membership.must_go(server):
+        if server.role is not LEADER or membership.must_go(server):
             become_follower(server, now, server.current_term, None)
 
     def rank(self, ranks: Mapping[str, int]) -> None:
         """Who is preferred when this leader hands over: the highest rank, never rank 0."""
         self.server.ranks = dict(ranks)
+
+    def set_details(self, wanted: bool) -> None:
+        """Whether updates have notes of level debug; they do as long as nobody says otherwise."""
+        self.server.has_details = wanted
 
     def read_index(self, now: float) -> int:
         """Ask for a linearizable read; its ticket comes back in an update's `reads`.
@@ -253,43 +257,30 @@ class Raft:
     def take_update(self) -> Update:
         """What has changed since the last one."""
         server = self.server
-        if server.role is Role.LEADER:
+        if server.role is LEADER:
             self._lead()
-        hard_state = server.hard_state
-        entries: tuple[Entry, ...] = ()
-        if server.given_index < server.log.last_index:
-            unsaved = server.log.slice(server.given_index + 1, 2**62)
-            assert unsaved is not None, "what is not saved is in memory"
-            entries = unsaved
+        log, hard_state = server.log, server.hard_state
+        entries = log.slice(server.given_index + 1, 2**62)
+        assert entries is not None, "what is not saved is in memory"
+        commit_index = min(server.commit_index, server.persisted_index)
         update = Update(
-            tuple(server.messages),
+            _taken(server.messages) if server.messages else (),
             hard_state if hard_state != server.given_hard_state else None,
             server.snapshot_to_install,
             entries,
-            tuple(server.messages_after_save),
-            min(server.commit_index, server.persisted_index),
-            tuple(server.reads_ready),
-            tuple(server.entries_wanted),
-            tuple(server.snapshot_chunks),
+            _taken(server.messages_after_save) if server.messages_after_save else (),
+            commit_index,
+            _taken(server.reads_ready) if server.reads_ready else (),
+            _taken(server.entries_wanted) if server.entries_wanted else (),
+            _taken(server.snapshot_chunks) if server.snapshot_chunks else (),
             timeouts.next_deadline(server),
-            tuple(server.notes),
+            _taken(server.notes) if server.notes else (),
             server.truncations,
         )
         server.given_hard_state = hard_state
-        server.given_index = server.log.last_index
+        server.given_index = log.last_index
         server.snapshot_to_install = None
-        for growing in (
-            server.messages,
-            server.messages_after_save,
-            server.reads_ready,
-            server.entries_wanted,
-            server.snapshot_chunks,
-            server.notes,
-        ):
-            growing.clear()
-        server.log.evict(
-            min(server.commit_index, server.persisted_index), server.settings.tail_bytes
-        )
+        log.evict(commit_index, server.settings.tail_bytes)
         return update
 
     def has_quorum(self, now: float) -> bool:
@@ -301,23 +292,26 @@ class Raft:
     def _lead(self) -> None:
         """Rules for leaders (Figure 2), once for all that has come in."""
         server, now = self.server, self._now
-        append_entries.advance_commit_index(server)
+        if server.commit_index < server.log.last_index:
+            append_entries.advance_commit_index(server)
         membership.go_on(server, now)
         if membership.must_go(server):
             self._resign(now)
         timeout_now.continue_transfer(server)
+        last_index = server.log.last_index
         for peer, progress in server.progress.items():
-            if progress.mode is not Mode.SNAPSHOT:
+            if progress.next_index <= last_index and progress.mode is not SNAPSHOT:
                 append_entries.send_entries(server, now, peer, progress)
-            if progress.mode is Mode.SNAPSHOT:
+            if progress.mode is SNAPSHOT:
                 install_snapshot.send_chunk(server, now, peer, progress)
-        read_index.confirm(server)
-        read_index.send_round(server, now)
-        read_index.confirm(server)  # a leader that is a majority alone needs no answer
+        if server.reads:
+            read_index.confirm(server)
+            read_index.send_round(server, now)
+            read_index.confirm(server)  # a leader that is a majority alone needs no answer
 
     def _leading(self, transfer_note: str | None) -> Server:
         server = self.server
-        if server.role is not Role.LEADER:
+        if server.role is not LEADER:
             raise NotLeader(server.leader)
         if transfer_note is not None and server.transfer is not None:
             raise Busy(f"{server.name} {transfer_note} to {server.transfer.target}")
@@ -326,13 +320,13 @@ class Raft:
     def _resign(self, now: float) -> None:
         """Hand over, and go at the deadline of that whatever comes of it; at once if nobody can."""
         server = self.server
-        if server.role is Role.LEADER and server.transfer is not None:
+        if server.role is LEADER and server.transfer is not None:
             server.transfer.resign = True
             return
         try:
             self.transfer_leadership(now, resign=True)
         except (NotLeader, TransferRefused) as error:
-            server.note(f"gives up without handing over: {error}")
+            server.detail("gives up without handing over: %s", error)
             become_follower(server, now, server.current_term, None)
 
     def _best_successor(self, now: float) -> str:
@@ -349,3 +343,10 @@ class Raft:
         if not candidates:
             raise TransferRefused("no other voter answers")
         return max(candidates)[2]
+
+
+def _taken(growing: list[T]) -> tuple[T, ...]:
+    """All that has gathered in there, which is empty then."""
+    taken = tuple(growing)
+    growing.clear()
+    return taken

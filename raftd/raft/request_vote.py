@@ -15,7 +15,7 @@ def start_pre_election(server: Server, now: float) -> None:
     server.leader = None
     server.reset_election_deadline(now)
     server.votes = {server.name: True}
-    server.note(f"asks for pre-votes for term {server.current_term + 1}")
+    server.detail("asks for pre-votes for term %d", server.current_term + 1)
     _ask(server, server.current_term + 1, pre_vote=True, transfer=False)
     _count(server, now)
 
@@ -109,7 +109,7 @@ def _is_up_to_date(server: Server, request: RequestVoteRequest) -> bool:
 def _answer(server: Server, sender: str, request: RequestVoteRequest, *, granted: bool) -> None:
     kind = "pre-vote" if request.pre_vote else "vote"
     verb = "grants" if granted else "refuses"
-    server.note(f"{verb} {sender} its {kind} for term {request.term}")
+    server.detail("%s %s its %s for term %d", verb, sender, kind, request.term)
     term = request.term if granted else server.current_term
     response = RequestVoteResponse(term, granted, request.request_id, request.pre_vote)
     server.respond(sender, response)
@@ -125,7 +125,9 @@ def _count(server: Server, now: float) -> None:
         return
     refused = {name for name, granted in server.votes.items() if not granted}
     if not quorum.can_still_win(configuration, refused):
-        server.note(f"cannot win term {server.current_term} any more: refused by {_list(refused)}")
+        server.detail(
+            "cannot win term %d any more: refused by %s", server.current_term, _list(refused)
+        )
         become_follower(server, now, server.current_term, None)
 
 

@@ -35,7 +35,6 @@ def _stop_leading(server: Server) -> None:
     server.reads = []
     server.transfer = None
     server.progress = {}
-    server.uncommitted_bytes = 0
     server.heartbeat_deadline = math.inf
     server.quorum_deadline = math.inf
     server.last_leader_contact = -math.inf

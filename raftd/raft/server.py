@@ -104,7 +104,6 @@ class Server:
         """Who is preferred as a successor: 0 is never chosen, unknown is 1."""
         self.progress: dict[str, Progress] = {}
         self.term_start_index = 0
-        self.uncommitted_bytes = 0
         self.heartbeat_deadline = math.inf
         self.quorum_deadline = math.inf
         self.reads: list[PendingRead] = []
@@ -112,7 +111,7 @@ class Server:
         self.next_request_id = 1
         # the update that is growing
         self.given_index = recovered.last_index
-        self.given_hard_state = recovered.hard_state
+        self.given_hard_state = self._hard_state = recovered.hard_state
         self.messages: list[Outgoing] = []
         self.messages_after_save: list[Outgoing] = []
         self.snapshot_to_install: SnapshotMetadata | None = None
@@ -120,10 +119,19 @@ class Server:
         self.entries_wanted: list[EntriesWanted] = []
         self.snapshot_chunks: list[SnapshotChunk] = []
         self.notes: list[Note] = []
+        self.has_details = True
+        """Whether there are notes of what happens all the time."""
 
     @property
     def hard_state(self) -> HardState:
-        return HardState(self.current_term, self.voted_for)
+        state = self._hard_state
+        if state.current_term != self.current_term or state.voted_for != self.voted_for:
+            state = self._hard_state = HardState(self.current_term, self.voted_for)
+        return state
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        return self.log.bytes_above(self.commit_index)
 
     @property
     def configuration(self) -> Configuration:
@@ -137,11 +145,10 @@ class Server:
     @property
     def committed_configuration(self) -> Configuration:
         """The latest configuration that this server knows as committed."""
-        return next(
-            members
-            for index, members in reversed(self.configurations)
-            if index <= self.commit_index
-        )
+        for index, members in reversed(self.configurations):
+            if index <= self.commit_index:
+                return members
+        raise AssertionError("the first one is that of the snapshot, which is committed")
 
     @property
     def is_removed(self) -> bool:
@@ -162,7 +169,7 @@ class Server:
         """Is an answer that comes from that life of the name from the member that is counted under
         it? Another one, of a membership that this server does not know yet, votes for nothing."""
         members = self.configuration
-        return name not in members.members or members.is_member(name, membership_index)
+        return not members.has(name) or members.is_member(name, membership_index)
 
     @property
     def may_campaign(self) -> bool:
@@ -195,13 +202,19 @@ class Server:
         )
         (self.messages if durable else self.messages_after_save).append(Outgoing(to, response))
 
-    def note(self, text: str, level: str = "debug", *, event: str = "", peer: str = "") -> None:
+    def note(self, text: str, level: str, *, event: str = "", peer: str = "") -> None:
         self.notes.append(Note(level, f"{self.name} {text}", event, peer))
 
-    def append(self, entry: Entry) -> None:
-        self.log.append(entry)
-        if entry.configuration is not None:
-            self.configurations.append((entry.index, entry.configuration))
+    def detail(self, text: str, *values: object) -> None:
+        """A note of level debug, which costs next to nothing where nobody reads it."""
+        if self.has_details:
+            self.note(text % values, "debug")
+
+    def append(self, *entries: Entry) -> None:
+        self.log.append(*entries)
+        for entry in entries:
+            if entry.configuration is not None:
+                self.configurations.append((entry.index, entry.configuration))
 
     def truncate_from(self, index: int) -> None:
         """Paper 5.3: delete a conflicting entry and all that follow; section 6: a configuration

@@ -17,6 +17,10 @@ class Role(enum.Enum):
     LEADER = "leader"
 
 
+LEADER = Role.LEADER
+"""For what is asked all the time: an attribute of an enum costs 0.1 us with Python 3.11."""
+
+
 class HardState(msgspec.Struct, frozen=True):
     """Persistent state of all servers besides the log (Figure 2); `voted_for` is a name."""
 

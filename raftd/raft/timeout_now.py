@@ -36,7 +36,7 @@ def handle_request(server: Server, now: float, sender: str, request: TimeoutNowR
         server.note(f"was asked by {sender} to lead", "info")
         request_vote.start_election(server, now, transfer=True)
     else:
-        server.note(f"does not stand for election as {sender} asked in term {request.term}")
+        server.detail("does not stand for election as %s asked in term %d", sender, request.term)
 
 
 def handle_response(server: Server, now: float, response: TimeoutNowResponse) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from raftd.raft import append_entries, request_vote
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Server
-from raftd.raft.state import Role
+from raftd.raft.state import LEADER
 
 
 def next_deadline(server: Server) -> float:
-    if server.role is not Role.LEADER:
+    if server.role is not LEADER:
         return server.election_deadline
-    deadline = min(server.heartbeat_deadline, server.quorum_deadline)
-    return min(deadline, server.transfer.deadline) if server.transfer is not None else deadline
+    transfer = server.transfer
+    if transfer is not None:
+        return min(server.heartbeat_deadline, server.quorum_deadline, transfer.deadline)
+    return min(server.heartbeat_deadline, server.quorum_deadline)
 
 
 def timed_out(server: Server, now: float) -> None:
-    if server.role is Role.LEADER:
+    if server.role is LEADER:
         _lead_on(server, now)
     elif now >= server.election_deadline:
         if server.may_campaign:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raftd.raft.changes import Change
 from raftd.raft.log import Entry, EntryType
@@ -17,8 +17,7 @@ from raftd.raft.messages import (
     RequestVoteResponse,
 )
 from raftd.raft.raft import Raft
-from raftd.raft.server import Encode
-from raftd.raft.state import Recovered, Role, Settings
+from raftd.raft.state import Role
 from raftd.raft.update import Outgoing, Update
 from raftd.state_trace.events import (
     CANDIDATE,
@@ -40,10 +39,6 @@ from raftd.state_trace.events import (
     voted,
 )
 
-if TYPE_CHECKING:
-    from random import Random
-
-
 _TOLD = (
     AppendEntriesRequest,
     AppendEntriesResponse,
@@ -58,34 +53,12 @@ class TracedRaft(Raft):
     """A `Raft` that tells `sink` what happens. The attributes in front of `_told` are the state of
     this server as the trace has told it so far."""
 
-    def __init__(
-        self,
-        name: str,
-        recovered: Recovered,
-        settings: Settings,
-        random: Random,
-        encode: Encode,
-        *,
-        now: float,
-        commit_index: int = 0,
-        membership_index: int = 0,
-        told_removed: bool = False,
-        sink: Sink,
-    ) -> None:
-        super().__init__(
-            name,
-            recovered,
-            settings,
-            random,
-            encode,
-            now=now,
-            commit_index=commit_index,
-            membership_index=membership_index,
-            told_removed=told_removed,
-        )
+    def __init__(self, sink: Sink, *args: Any, **others: Any) -> None:
+        """What a `Raft` is made of stands behind `sink`."""
+        super().__init__(*args, **others)
         self._sink = sink
         server = self.server
-        durable = sink.durable(name) or State()
+        durable = sink.durable(server.name) or State()
         self._term, self._vote = server.current_term, server.voted_for or NOBODY
         if self._term > durable.term and server.voted_for is None:
             self._term, self._vote = durable.term, durable.vote

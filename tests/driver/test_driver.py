@@ -30,6 +30,19 @@ async def test_a_single_node_is_a_cluster(autojump_clock: MockClock, tmp_path: P
         assert await cluster["n1"].get("a") == "1"
 
 
+async def test_the_log_has_details_at_level_debug(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as cluster:
+        for level in ("DEBUG", "INFO"):
+            caplog.set_level(level, "raftd.raft")
+            await cluster["n1"].put("a", "1")
+            caplog.clear()
+            await cluster["n1"].put("a", level)
+            told = any("commits up to" in text for text in caplog.messages)
+            assert told is (level == "DEBUG")
+
+
 async def test_every_command_is_in_the_log_once(autojump_clock: MockClock, tmp_path: Path) -> None:
     """pitfall 86, 89: a forwarded command is proposed once, however it went."""
     async with running(tmp_path) as cluster:

@@ -111,5 +111,6 @@ def test_bytes_that_wait_to_be_committed_are_given_back() -> None:
     network.propose("n1", b"c" * 100)
     network.lose_all()
     network.elect("n2")
+    network.heartbeat("n2")
     assert network["n1"].server.uncommitted_bytes == 0
     assert network["n2"].server.uncommitted_bytes == 0

@@ -50,6 +50,15 @@ def test_nothing_new_is_nothing() -> None:
     assert update.notes == ()
 
 
+def test_notes_of_detail_are_made_for_those_who_want_them() -> None:
+    network = in_role(Role.FOLLOWER)
+    call = receive(network, rpcs.append(3, 0, 0, [3], leader_commit=1))
+    assert [note.level for note in taken(network, call).notes] == ["info", "debug"]
+    network = in_role(Role.FOLLOWER)
+    network["n1"].running.set_details(False)
+    assert [note.level for note in taken(network, call).notes] == ["info"]
+
+
 def test_an_update_is_given_once() -> None:
     network = in_role(Role.FOLLOWER)
     first = taken(network, receive(network, rpcs.append(3, 0, 0, [3])))

@@ -72,7 +72,7 @@ class Process:
         dice = Random(f"dice {world.plan.seed} {node.name} {node.lives}")
         make: Callable[..., Raft] = Raft
         if world.state_trace is not None:
-            make = partial(TracedRaft, sink=world.state_trace)
+            make = partial(TracedRaft, world.state_trace)
         self.raft = make(
             node.name,
             disk.recovered,
