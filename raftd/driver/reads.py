@@ -19,7 +19,7 @@ from raftd.driver.peers import AnyMessage, PeerRefused, Peers
 from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft.raft import NotLeader, Raft
-from raftd.raft.state import Role
+from raftd.raft.state import LEADER
 from raftd.raft.update import ReadReady
 from raftd.state_machine import StateMachine
 from raftd.transport.transport import Unreachable
@@ -178,7 +178,7 @@ class Reads:
     def _index(self) -> Promise[int | None]:
         """A read index from whoever leads; None: there is none now."""
         server = self._raft.server
-        if server.role is Role.LEADER:
+        if server.role is LEADER:
             return self._own_index()
         if server.leader is None:
             return Promise.done(None)

@@ -23,7 +23,7 @@ from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import Raft
-from raftd.raft.state import Role
+from raftd.raft.state import LEADER
 from raftd.state_machine import Command, encode_command
 from raftd.transport.transport import Unreachable
 
@@ -138,7 +138,7 @@ class Writes:
 
     def _leads(self) -> bool:
         server = self._raft.server
-        return server.role is Role.LEADER and server.transfer is None
+        return server.role is LEADER and server.transfer is None
 
     def _propose_queued(self) -> None:
         writes = [write for write in self._queue if not write.abandoned]
