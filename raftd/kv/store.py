@@ -73,11 +73,16 @@ class KeyValueStore:
         database.remove(self._incoming)
         if fresh:
             database.remove(self._path)
-        self._writer = database.open_writer(self._path)
-        self._last_applied, self._last_applied_term = database.position(self._writer)
-        self._context = database.context(self._writer)
+        self._os_errors = database.OSErrors(self._path)
+        self._open()
         self._readers = Readers(self._path)
         self._closed = False
+
+    def _open(self) -> None:
+        self._writer = database.open_writer(self._path)
+        self._transaction = database.Transaction(self._writer, "IMMEDIATE")
+        self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
 
     @property
     def last_applied(self) -> int:
@@ -102,11 +107,7 @@ class KeyValueStore:
             return []
         assert batch[0].index == self._last_applied + 1, "entries are applied in order"
         last = batch[-1]
-        cursor = self._writer.cursor()
-        with (
-            database.os_errors(self._path),
-            database.transaction(self._writer, "IMMEDIATE"),
-        ):
+        with self._os_errors, self._transaction as cursor:
             results = [
                 b"" if entry.body is None else encode(_apply(cursor, entry.body, entry.index))
                 for entry in batch
@@ -114,7 +115,7 @@ class KeyValueStore:
             cursor.execute(_ADVANCE, (last.index, last.term))
             kept = self._context if context is None else context(results)
             if kept != self._context:
-                database.store_context(self._writer, kept)
+                database.store_context(cursor, kept, replaces=self._context)
         self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
         return results
@@ -125,12 +126,12 @@ class KeyValueStore:
             wanted = decode_query(query)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"this is no query of the key-value store: {error}") from error
-        with database.os_errors(self._path), self._readers.connection() as connection:
+        with self._os_errors, self._readers.connection() as connection:
             match wanted:
                 case Get(key):
                     return encode(_get(connection, key))
                 case Range():
-                    with database.transaction(connection, "DEFERRED"):
+                    with database.Transaction(connection, "DEFERRED"):
                         index, _ = database.position(connection)
                         found, more = _range(connection, wanted)
                     return encode(Items(tuple(found), more, index))
@@ -145,7 +146,7 @@ class KeyValueStore:
         """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""
         if path.exists():
             raise FileExistsError(errno.EEXIST, "a snapshot goes to a new file", str(path))
-        with database.os_errors(path):
+        with database.OSErrors(path):
             source = database.connect(self._path, mode="ro")
             try:
                 watch = _Watch(path, self._must_stop)
@@ -176,17 +177,15 @@ class KeyValueStore:
                 raise ValueError(
                     f"{path} is no snapshot of the key-value store: {error}"
                 ) from error
-            with database.os_errors(self._path), self._readers.paused():
+            with self._os_errors, self._readers.paused():
                 self._writer.close()
                 if database.has_log(self._path):
                     # Someone else has the file open: its log must not meet the new file.
                     database.remove(self._path)
                 self._incoming.replace(self._path)
-                self._writer = database.open_writer(self._path)
+                self._open()
         finally:
             database.remove(self._incoming)
-        self._last_applied, self._last_applied_term = database.position(self._writer)
-        self._context = database.context(self._writer)
         logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
 
     def scratch(self, directory: Path) -> KeyValueStore:
@@ -238,10 +237,10 @@ def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:
     if not 0 < len(command.key) <= MAX_KEY_BYTES:
         return Invalid(f"a key has 1 to {MAX_KEY_BYTES} bytes")
     match command:
-        case Put(key, value):
-            return Changed(index, existed=_put(cursor, key, value, index))
-        case Delete(key):
-            return Changed(index, existed=_delete(cursor, key))
+        case Put():
+            return Changed(index, _put(cursor, command.key, command.value, index))
+        case Delete():
+            return Changed(index, _delete(cursor, command.key))
         case CompareAndSet():
             return _compare_and_set(cursor, command, index)
         case _ as never:
