@@ -121,7 +121,7 @@ class Disk:
 
         `cluster_id` (16 bytes), `initial` and `membership_index` count only for a new one.
         `segment_bytes`, at least 4096, counts for new segments. `tail_bytes` bounds
-        `recovered.tail`. `last_applied` is called once, before anything is changed: it opens the
+        `recovered.tail`, which is short in any case. `last_applied` is called once, before anything is changed: it opens the
         state machine, told whether to trust what is there (False after a crash of the machine),
         and says what that has applied.
 
