@@ -18,28 +18,19 @@ from typing import assert_never
 from raftd.kv import database, describe
 from raftd.kv.commands import (
     MAX_RANGE,
-    Changed,
-    Command,
-    CompareAndSet,
-    CompareFailed,
-    Delete,
     Get,
-    Invalid,
     Item,
     Items,
-    Put,
     Range,
-    Result,
-    decode_command,
     decode_query,
     encode,
 )
 from raftd.kv.readers import Readers
+from raftd.kv.table import Table
 from raftd.state_machine import Committed
 
 logger = logging.getLogger("raftd.kv")
 
-MAX_KEY_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 """A list ends before it has more than this, but never before its first item."""
 _ITEM_OVERHEAD = 16
@@ -48,13 +39,9 @@ _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine, some milliseconds, between two looks whether a snapshot shall stop."""
 
 _GET_TAG = encode(Get(b""))[1:2]
-_GET = "SELECT revision, value FROM items WHERE key = ?"
 _GET_AND_POSITION = (
     "SELECT last_applied_index, revision, value FROM position LEFT JOIN items ON key = ?"
 )
-_UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
-_INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
-_DELETE = "DELETE FROM items WHERE key = ?"
 _ADVANCE = "UPDATE position SET last_applied_index = ?, last_applied_term = ?"
 
 
@@ -80,6 +67,7 @@ class KeyValueStore:
 
     def _open(self) -> None:
         self._writer = database.open_writer(self._path)
+        self._table = Table(self._writer)
         self._transaction = database.Transaction(self._writer, "IMMEDIATE")
         self._last_applied, self._last_applied_term = database.position(self._writer)
         self._context = database.context(self._writer)
@@ -107,9 +95,10 @@ class KeyValueStore:
             return []
         assert batch[0].index == self._last_applied + 1, "entries are applied in order"
         last = batch[-1]
+        apply = self._table.apply
         with self._os_errors, self._transaction as cursor:
             results = [
-                b"" if entry.body is None else encode(_apply(cursor, entry.body, entry.index))
+                b"" if entry.body is None else encode(apply(entry.body, entry.index))
                 for entry in batch
             ]
             cursor.execute(_ADVANCE, (last.index, last.term))
@@ -229,48 +218,6 @@ class _Watch:
         return self._must_stop()
 
 
-def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:
-    try:
-        command: Command = decode_command(body)
-    except (ValueError, RecursionError) as error:
-        return Invalid(f"this is no command of the key-value store: {error}")
-    if not 0 < len(command.key) <= MAX_KEY_BYTES:
-        return Invalid(f"a key has 1 to {MAX_KEY_BYTES} bytes")
-    match command:
-        case Put():
-            return Changed(index, _put(cursor, command.key, command.value, index))
-        case Delete():
-            return Changed(index, _delete(cursor, command.key))
-        case CompareAndSet():
-            return _compare_and_set(cursor, command, index)
-        case _ as never:
-            assert_never(never)
-
-
-def _compare_and_set(cursor: sqlite3.Cursor, command: CompareAndSet, index: int) -> Result:
-    row = cursor.execute(_GET, (command.key,)).fetchone()
-    revision, value = (0, None) if row is None else row
-    if command.expected_revision is not None:
-        as_expected = revision == command.expected_revision
-    else:
-        as_expected = value == command.expected_value
-    if not as_expected:
-        return CompareFailed(revision, value)
-    if command.value is None:
-        _delete(cursor, command.key)
-    else:
-        _put(cursor, command.key, command.value, index)
-    return Changed(index, existed=row is not None)
-
-
-def _put(cursor: sqlite3.Cursor, key: bytes, value: bytes, index: int) -> bool:
-    """Set `key`; did it exist before?"""
-    existed = cursor.execute(_UPDATE, (value, index, key)).rowcount > 0
-    if not existed:
-        cursor.execute(_INSERT, (value, index, key))
-    return existed
-
-
 def _get(connection: sqlite3.Connection, key: bytes) -> Items:
     """In one statement, which sees one state without a transaction around it."""
     row = connection.execute(_GET_AND_POSITION, (key,)).fetchone()
@@ -279,10 +226,6 @@ def _get(connection: sqlite3.Connection, key: bytes) -> Items:
     index, revision, value = row
     items = () if revision is None else (Item(key, value, revision),)
     return Items(items, more=False, applied_index=index)
-
-
-def _delete(cursor: sqlite3.Cursor, key: bytes) -> bool:
-    return cursor.execute(_DELETE, (key,)).rowcount > 0
 
 
 def _range(connection: sqlite3.Connection, wanted: Range) -> tuple[list[Item], bool]:

@@ -120,10 +120,10 @@ class Disk:
         """Open the data directory of node `name`, or make a new one there.
 
         `cluster_id` (16 bytes), `initial` and `membership_index` count only for a new one.
-        `segment_bytes`, at least 4096, counts for new segments. `tail_bytes` bounds
-        `recovered.tail`, which is short in any case. `last_applied` is called once, before anything is changed: it opens the
-        state machine, told whether to trust what is there (False after a crash of the machine),
-        and says what that has applied.
+        `segment_bytes`, at least 4096, counts for new segments. `recovered.tail` has at most
+        `tail_bytes`, and at most what a start reads ahead. `last_applied` is called once, before
+        anything is changed: it opens the state machine, told whether to trust what is there (False
+        after a crash of the machine), and says what that has applied.
 
         Raises DirectoryLocked, DirectoryMismatch, DirectoryDamaged, DiskFull, StorageFailed.
         """

@@ -23,7 +23,8 @@ from raftd.kv.commands import (
     Put,
     Range,
 )
-from raftd.kv.store import MAX_ANSWER_BYTES, MAX_KEY_BYTES, KeyValueStore
+from raftd.kv.store import MAX_ANSWER_BYTES, KeyValueStore
+from raftd.kv.table import MAX_KEY_BYTES
 from raftd.state_machine import Committed, StateMachine
 
 
