@@ -23,7 +23,7 @@ def committed(entry: Entry) -> Committed:
     body = None
     if entry.type is EntryType.COMMAND:
         try:
-            body = decode_command(record.payload(entry)).body
+            body = decode_command(entry.record[record.HEADER_SIZE :]).body
         except msgspec.DecodeError:
             log.warning("entry %d is no command this version knows; it does nothing", entry.index)
     return Committed(entry.index, entry.term, record.time_ms(entry), body)

@@ -113,12 +113,15 @@ def hashed(context: Context, entries: Sequence[Entry], results: Sequence[bytes])
     """The context behind the entries."""
     if context.level < features.CHECKS:
         return context
-    parts: list[bytes] = []
-    for entry, result in zip(entries, results, strict=True):
-        parts += (entry.record, result)
+    assert len(entries) == len(results)
+    parts = [b""] * (2 * len(entries))
+    parts[::2] = [entry.record for entry in entries]
+    parts[1::2] = results
     fresh = context.fresh or any(entry.type is EntryType.COMMAND for entry in entries)
     value = crc32(b"".join(parts), context.hash)
-    return msgspec.structs.replace(context, hash=value, fresh=fresh)
+    return Context(
+        context.level, value, context.check_index, context.check_hash, fresh, context.unproven
+    )
 
 
 encode = msgspec.msgpack.encode

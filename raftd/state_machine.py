@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 
-class Command(msgspec.Struct, frozen=True, array_like=True):
+class Command(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The payload of a COMMAND entry: who asked (a uid, on a node), and what (`body`)."""
 
     uid: int
@@ -21,7 +21,7 @@ class Command(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-class Committed(msgspec.Struct, frozen=True):
+class Committed(msgspec.Struct, frozen=True, gc=False):
     """One committed entry as a state machine sees it; `body` None: there is nothing to do."""
 
     index: int
@@ -92,13 +92,9 @@ class StateMachine(Protocol):
         ...
 
 
-_command_decoder = msgspec.msgpack.Decoder(Command)
+decode_command = msgspec.msgpack.Decoder(Command).decode
+"""Raises msgspec.DecodeError if the bytes are no command."""
 
 
 def encode_command(command: Command) -> bytes:
     return msgspec.msgpack.encode(command)
-
-
-def decode_command(payload: bytes) -> Command:
-    """Raises msgspec.DecodeError if `payload` is no command."""
-    return _command_decoder.decode(payload)

@@ -11,16 +11,16 @@ import msgspec
 MAX_RANGE = 1000
 
 
-class Put(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Put(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     key: bytes
     value: bytes
 
 
-class Delete(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Delete(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     key: bytes
 
 
-class CompareAndSet(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class CompareAndSet(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     """Set `key` to `value` (None: delete it) if its revision is `expected_revision` (0: it does not
     exist), or, when that is None, if its value is `expected_value` (None: it does not exist)."""
 
@@ -33,14 +33,14 @@ class CompareAndSet(msgspec.Struct, frozen=True, array_like=True, tag=3):
 Command = Put | Delete | CompareAndSet
 
 
-class Changed(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Changed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """Done. `existed`: the key existed before. A delete of nothing changes nothing but is done."""
 
     revision: int
     existed: bool
 
 
-class CompareFailed(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class CompareFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     """The key was something else: `revision` 0 and `value` None when it does not exist."""
 
     revision: int
@@ -56,7 +56,7 @@ class Invalid(msgspec.Struct, frozen=True, array_like=True, tag=3):
 Result = Changed | CompareFailed | Invalid
 
 
-class Get(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Get(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     key: bytes
 
 
@@ -71,7 +71,7 @@ class Range(msgspec.Struct, frozen=True, array_like=True, tag=2):
 Query = Get | Range
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True):
+class Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: bytes
     value: bytes
     revision: int

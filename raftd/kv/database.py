@@ -74,7 +74,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
     Raises OSError if the file cannot be opened or written.
     """
-    with os_errors(path):
+    with OSErrors(path):
         try:
             return _open_existing(path) if path.exists() else _create(path)
         except Damaged as error:
@@ -102,7 +102,7 @@ def has_log(path: Path) -> bool:
 def verify(path: Path) -> None:
     """Raises Damaged if the file at `path`, without any log beside it, is no valid database."""
     with (
-        os_errors(path),
+        OSErrors(path),
         _faults_are_damage(),
         contextlib.closing(connect(path, mode="ro", immutable=True)) as connection,
     ):
@@ -127,40 +127,67 @@ def context(connection: sqlite3.Connection) -> bytes:
     return b"" if row is None else bytes(row[0])
 
 
-def store_context(connection: sqlite3.Connection, value: bytes) -> None:
-    """In a transaction."""
-    if _pragma(connection, "user_version") != CONTEXT_VERSION:
+def store_context(cursor: sqlite3.Cursor, value: bytes, *, replaces: bytes) -> None:
+    """In a transaction. `replaces` is what was stored before; empty: nothing, as far as known."""
+    if replaces:
+        cursor.execute("UPDATE context SET value = ?", (value,))
+        return
+    if _pragma(cursor.connection, "user_version") != CONTEXT_VERSION:
         for statement in CONTEXT_SCHEMA.values():
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {CONTEXT_VERSION}")
-    connection.execute("INSERT OR REPLACE INTO context VALUES (1, ?)", (value,))
+            cursor.execute(statement)
+        cursor.execute(f"PRAGMA user_version = {CONTEXT_VERSION}")
+    cursor.execute("INSERT OR REPLACE INTO context VALUES (1, ?)", (value,))
 
 
-@contextlib.contextmanager
-def transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    """All or nothing. `kind` is IMMEDIATE to write, DEFERRED to read one state."""
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # After some errors, a full disk among them, SQLite has rolled back by itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+class Transaction:
+    """A context: all or nothing. `kind` is IMMEDIATE to write, DEFERRED to read one state."""
+
+    __slots__ = ("_begin", "_connection", "_cursor")
+
+    def __init__(self, connection: sqlite3.Connection, kind: str) -> None:
+        self._connection = connection
+        self._begin = f"BEGIN {kind}"
+        self._cursor = connection.cursor()
+
+    def __enter__(self) -> sqlite3.Cursor:
+        self._cursor.execute(self._begin)
+        return self._cursor
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
+        try:
+            if error is None:
+                self._cursor.execute("COMMIT")
+        finally:
+            # After some errors, a full disk among them, SQLite has rolled back by itself.
+            if self._connection.in_transaction:
+                self._cursor.execute("ROLLBACK")
 
 
-@contextlib.contextmanager
-def os_errors(path: Path) -> Iterator[None]:
-    """What SQLite reports as failed is an OSError here: ENOSPC for a full disk, otherwise EIO."""
-    try:
-        yield
-    except sqlite3.Error as error:
+class OSErrors:
+    """A context in which what SQLite reports as failed is an OSError: ENOSPC for a full disk,
+    otherwise EIO."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
+        if not isinstance(error, sqlite3.Error):
+            return
         known = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ECANCELED}
         number = known.get(_code(error), errno.EIO)
-        if _extended_code(error) in _WRITING and os.statvfs(path.parent).f_bavail == 0:
+        if _extended_code(error) in _WRITING and os.statvfs(self._path.parent).f_bavail == 0:
             number = errno.ENOSPC  # SQLite does not pass on why
-        raise OSError(number, f"the key-value store failed: {error}", str(path)) from error
+        message = f"the key-value store failed: {error}"
+        raise OSError(number, message, str(self._path)) from error
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:
@@ -214,7 +241,7 @@ def _faults_are_damage() -> Iterator[None]:
 def _create(path: Path) -> sqlite3.Connection:
     connection = connect(path, mode="rwc")
     try:
-        with transaction(connection, "IMMEDIATE"):
+        with Transaction(connection, "IMMEDIATE"):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             for statement in SCHEMA.values():

@@ -18,28 +18,19 @@ from typing import assert_never
 from raftd.kv import database, describe
 from raftd.kv.commands import (
     MAX_RANGE,
-    Changed,
-    Command,
-    CompareAndSet,
-    CompareFailed,
-    Delete,
     Get,
-    Invalid,
     Item,
     Items,
-    Put,
     Range,
-    Result,
-    decode_command,
     decode_query,
     encode,
 )
 from raftd.kv.readers import Readers
+from raftd.kv.table import Table
 from raftd.state_machine import Committed
 
 logger = logging.getLogger("raftd.kv")
 
-MAX_KEY_BYTES = 4096
 MAX_ANSWER_BYTES = 1 << 20
 """A list ends before it has more than this, but never before its first item."""
 _ITEM_OVERHEAD = 16
@@ -48,13 +39,9 @@ _STEPS_BETWEEN_LOOKS = 20_000
 """Steps of SQLite's machine, some milliseconds, between two looks whether a snapshot shall stop."""
 
 _GET_TAG = encode(Get(b""))[1:2]
-_GET = "SELECT revision, value FROM items WHERE key = ?"
 _GET_AND_POSITION = (
     "SELECT last_applied_index, revision, value FROM position LEFT JOIN items ON key = ?"
 )
-_UPDATE = "UPDATE items SET value = ?, revision = ? WHERE key = ?"
-_INSERT = "INSERT INTO items (value, revision, key) VALUES (?, ?, ?)"
-_DELETE = "DELETE FROM items WHERE key = ?"
 _ADVANCE = "UPDATE position SET last_applied_index = ?, last_applied_term = ?"
 
 
@@ -73,11 +60,17 @@ class KeyValueStore:
         database.remove(self._incoming)
         if fresh:
             database.remove(self._path)
-        self._writer = database.open_writer(self._path)
-        self._last_applied, self._last_applied_term = database.position(self._writer)
-        self._context = database.context(self._writer)
+        self._os_errors = database.OSErrors(self._path)
+        self._open()
         self._readers = Readers(self._path)
         self._closed = False
+
+    def _open(self) -> None:
+        self._writer = database.open_writer(self._path)
+        self._table = Table(self._writer)
+        self._transaction = database.Transaction(self._writer, "IMMEDIATE")
+        self._last_applied, self._last_applied_term = database.position(self._writer)
+        self._context = database.context(self._writer)
 
     @property
     def last_applied(self) -> int:
@@ -102,19 +95,16 @@ class KeyValueStore:
             return []
         assert batch[0].index == self._last_applied + 1, "entries are applied in order"
         last = batch[-1]
-        cursor = self._writer.cursor()
-        with (
-            database.os_errors(self._path),
-            database.transaction(self._writer, "IMMEDIATE"),
-        ):
+        apply = self._table.apply
+        with self._os_errors, self._transaction as cursor:
             results = [
-                b"" if entry.body is None else encode(_apply(cursor, entry.body, entry.index))
+                b"" if entry.body is None else encode(apply(entry.body, entry.index))
                 for entry in batch
             ]
             cursor.execute(_ADVANCE, (last.index, last.term))
             kept = self._context if context is None else context(results)
             if kept != self._context:
-                database.store_context(self._writer, kept)
+                database.store_context(cursor, kept, replaces=self._context)
         self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
         return results
@@ -125,12 +115,12 @@ class KeyValueStore:
             wanted = decode_query(query)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"this is no query of the key-value store: {error}") from error
-        with database.os_errors(self._path), self._readers.connection() as connection:
+        with self._os_errors, self._readers.connection() as connection:
             match wanted:
                 case Get(key):
                     return encode(_get(connection, key))
                 case Range():
-                    with database.transaction(connection, "DEFERRED"):
+                    with database.Transaction(connection, "DEFERRED"):
                         index, _ = database.position(connection)
                         found, more = _range(connection, wanted)
                     return encode(Items(tuple(found), more, index))
@@ -145,7 +135,7 @@ class KeyValueStore:
         """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""
         if path.exists():
             raise FileExistsError(errno.EEXIST, "a snapshot goes to a new file", str(path))
-        with database.os_errors(path):
+        with database.OSErrors(path):
             source = database.connect(self._path, mode="ro")
             try:
                 watch = _Watch(path, self._must_stop)
@@ -176,17 +166,15 @@ class KeyValueStore:
                 raise ValueError(
                     f"{path} is no snapshot of the key-value store: {error}"
                 ) from error
-            with database.os_errors(self._path), self._readers.paused():
+            with self._os_errors, self._readers.paused():
                 self._writer.close()
                 if database.has_log(self._path):
                     # Someone else has the file open: its log must not meet the new file.
                     database.remove(self._path)
                 self._incoming.replace(self._path)
-                self._writer = database.open_writer(self._path)
+                self._open()
         finally:
             database.remove(self._incoming)
-        self._last_applied, self._last_applied_term = database.position(self._writer)
-        self._context = database.context(self._writer)
         logger.debug("restored the key-value store from %s, index %d", path, self._last_applied)
 
     def scratch(self, directory: Path) -> KeyValueStore:
@@ -230,48 +218,6 @@ class _Watch:
         return self._must_stop()
 
 
-def _apply(cursor: sqlite3.Cursor, body: bytes, index: int) -> Result:
-    try:
-        command: Command = decode_command(body)
-    except (ValueError, RecursionError) as error:
-        return Invalid(f"this is no command of the key-value store: {error}")
-    if not 0 < len(command.key) <= MAX_KEY_BYTES:
-        return Invalid(f"a key has 1 to {MAX_KEY_BYTES} bytes")
-    match command:
-        case Put(key, value):
-            return Changed(index, existed=_put(cursor, key, value, index))
-        case Delete(key):
-            return Changed(index, existed=_delete(cursor, key))
-        case CompareAndSet():
-            return _compare_and_set(cursor, command, index)
-        case _ as never:
-            assert_never(never)
-
-
-def _compare_and_set(cursor: sqlite3.Cursor, command: CompareAndSet, index: int) -> Result:
-    row = cursor.execute(_GET, (command.key,)).fetchone()
-    revision, value = (0, None) if row is None else row
-    if command.expected_revision is not None:
-        as_expected = revision == command.expected_revision
-    else:
-        as_expected = value == command.expected_value
-    if not as_expected:
-        return CompareFailed(revision, value)
-    if command.value is None:
-        _delete(cursor, command.key)
-    else:
-        _put(cursor, command.key, command.value, index)
-    return Changed(index, existed=row is not None)
-
-
-def _put(cursor: sqlite3.Cursor, key: bytes, value: bytes, index: int) -> bool:
-    """Set `key`; did it exist before?"""
-    existed = cursor.execute(_UPDATE, (value, index, key)).rowcount > 0
-    if not existed:
-        cursor.execute(_INSERT, (value, index, key))
-    return existed
-
-
 def _get(connection: sqlite3.Connection, key: bytes) -> Items:
     """In one statement, which sees one state without a transaction around it."""
     row = connection.execute(_GET_AND_POSITION, (key,)).fetchone()
@@ -280,10 +226,6 @@ def _get(connection: sqlite3.Connection, key: bytes) -> Items:
     index, revision, value = row
     items = () if revision is None else (Item(key, value, revision),)
     return Items(items, more=False, applied_index=index)
-
-
-def _delete(cursor: sqlite3.Cursor, key: bytes) -> bool:
-    return cursor.execute(_DELETE, (key,)).rowcount > 0
 
 
 def _range(connection: sqlite3.Connection, wanted: Range) -> tuple[list[Item], bool]:

@@ -15,9 +15,7 @@ exception is running out of space: DiskFull, nothing has changed, and a later ca
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from errno import EIO
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,6 +23,7 @@ import msgspec
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.state import HardState, SnapshotMetadata
+from raftd.storage.change import Change, Health
 from raftd.storage.directory import (
     Closed,
     Directory,
@@ -94,10 +93,10 @@ class Disk:
         self._wal = opened.wal
         self._peers = opened.peers
         self._standing = opened.standing
-        self._closed = False
-        self._failed: StorageFailed | None = None
+        self._health = Health()
         self._writing = threading.Lock()
         self._peers_lock = threading.Lock()
+        self._saving = Change(self._health, "write to", opened.directory.path)
         self.identity = opened.document.identity
         self.notes = opened.notes
         self.was_clean = opened.was_clean
@@ -121,10 +120,10 @@ class Disk:
         """Open the data directory of node `name`, or make a new one there.
 
         `cluster_id` (16 bytes), `initial` and `membership_index` count only for a new one.
-        `segment_bytes`, at least 4096, counts for new segments. `tail_bytes` bounds
-        `recovered.tail`. `last_applied` is called once, before anything is changed: it opens the
-        state machine, told whether to trust what is there (False after a crash of the machine),
-        and says what that has applied.
+        `segment_bytes`, at least 4096, counts for new segments. `recovered.tail` has at most
+        `tail_bytes`, and at most what a start reads ahead. `last_applied` is called once, before
+        anything is changed: it opens the state machine, told whether to trust what is there (False
+        after a crash of the machine), and says what that has applied.
 
         Raises DirectoryLocked, DirectoryMismatch, DirectoryDamaged, DiskFull, StorageFailed.
         """
@@ -217,7 +216,7 @@ class Disk:
         DiskFull: the log is as before (the hard state may be saved already; saving it again is
         harmless). StorageFailed: final.
         """
-        with self._writing, self._changing("write to", self._directory.path):
+        with self._writing, self._saving:
             if hard_state is not None:
                 self._hard_state.save(hard_state)
             if entries:
@@ -234,7 +233,7 @@ class Disk:
         NotInLog if there is none at `first`. DirectoryDamaged if what is there is not what was
         saved. Both, and a failure to read, leave the disk usable.
         """
-        self._check_usable()
+        self._health.check()
         with storage_errors("read from", self._directory.wal):
             return self._wal.read(first, last, max_bytes)
 
@@ -294,13 +293,13 @@ class Disk:
 
     def read_snapshot(self, offset: int, size: int) -> bytes:
         """`size` bytes of the newest snapshot from `offset`, fewer only at its end."""
-        self._check_usable()
+        self._health.check()
         with storage_errors("read from", self._directory.snapshots):
             return self._snapshots.read(offset, size)
 
     def open_snapshot(self) -> SnapshotReader | None:
         """The newest snapshot, as long as it is needed; None: there is none."""
-        self._check_usable()
+        self._health.check()
         with storage_errors("read from", self._directory.snapshots):
             return self._snapshots.open()
 
@@ -330,14 +329,14 @@ class Disk:
         directory is closed all the same.
         """
         with self._writing:
-            if self._closed:
+            if self._health.closed:
                 return
             try:
-                if clean and self._failed is None:
-                    with self._changing("write to", self._directory.path):
+                if clean and self._health.failure is None:
+                    with self._saving:
                         self._say_closed()
             finally:
-                self._closed = True
+                self._health.closed = True
                 self._wal.close()
                 self._hard_state.close()
                 self._directory.close()
@@ -345,7 +344,7 @@ class Disk:
     def raise_format(self) -> None:
         """Say durably that there is something here that the first raftd does not know. DiskFull,
         StorageFailed."""
-        with self._writing, self._changing("write to", self._directory.path):
+        with self._writing, self._saving:
             if self._document.format < NEWER:
                 self._raise_format()
 
@@ -361,21 +360,5 @@ class Disk:
         document = self._document
         self._directory.store(msgspec.structs.replace(document, closed=closed))
 
-    def _check_usable(self) -> None:
-        if self._failed is not None:
-            raise StorageFailed(self._failed.what, self._failed.path, self._failed.errno)
-        assert not self._closed, "the directory is closed"
-
-    @contextmanager
-    def _changing(self, what: str, path: Path) -> Iterator[None]:
-        """Whatever ends a change halfway is final, but for the errors that leave all as it was."""
-        self._check_usable()
-        try:
-            with storage_errors(what, path):
-                yield
-        except (DiskFull, SnapshotRejected):
-            raise
-        except BaseException as error:
-            failed = error if isinstance(error, StorageFailed) else StorageFailed(what, path, EIO)
-            self._failed = self._failed or failed
-            raise
+    def _changing(self, what: str, path: Path) -> Change:
+        return Change(self._health, what, path)

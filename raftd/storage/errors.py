@@ -117,6 +117,15 @@ def storage_errors(what: str, path: Path, *, full_passes: bool = False) -> Itera
     try:
         yield
     except OSError as error:
-        kind = DiskFull if full_passes and is_full(error) else StorageFailed
-        place = path if error.filename is None else Path(os.fsdecode(error.filename))
-        raise kind(what, place, error.errno or codes.EIO) from error
+        if full_passes and is_full(error):
+            raise DiskFull(what, _place(error, path), error.errno or codes.EIO) from error
+        raise failed(error, what, path) from error
+
+
+def failed(error: OSError, what: str, path: Path) -> StorageFailed:
+    """What to raise for it; `path` is named if the error names no file."""
+    return StorageFailed(what, _place(error, path), error.errno or codes.EIO)
+
+
+def _place(error: OSError, path: Path) -> Path:
+    return path if error.filename is None else Path(os.fsdecode(error.filename))

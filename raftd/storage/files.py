@@ -124,9 +124,10 @@ class Files(ABC):
     def write_all(self, handle: int, data: bytes | bytearray, offset: int) -> None:
         """Write every byte, however often the system stops halfway; PartialWrite if it cannot."""
         written = 0
-        while written < len(data):
+        rest: bytes | bytearray | memoryview = data
+        while rest:
             try:
-                count = self.pwrite(handle, memoryview(data)[written:], offset + written)
+                count = self.pwrite(handle, rest, offset + written)
             except InterruptedError:
                 continue
             except OSError as error:
@@ -134,6 +135,7 @@ class Files(ABC):
             if count == 0:
                 raise PartialWrite(OSError(errno.EIO, os.strerror(errno.EIO)), written)
             written += count
+            rest = memoryview(data)[written:] if written < len(data) else b""
 
     def write_zeros(self, handle: int, size: int, offset: int) -> None:
         """Write `size` zero bytes; real ones, no hole, so that later writes need no space."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+
+from raftd.raft.log import Entry
 
 OFFSET_BITS = 32
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
@@ -43,10 +46,15 @@ class Index:
             return None
         return self.runs[bisect_right(self.runs, index, key=_start) - 1][1]
 
-    def append(self, term: int, word: int) -> None:
-        if term != self.last_term:
-            self.runs.append((self.next_index, term))
-        self.words.append(word)
+    def extend(self, entries: Sequence[Entry], words: Iterable[int]) -> None:
+        """Append entries; `words` has one for each."""
+        last_term = self.last_term
+        if entries[-1].term != last_term:
+            for entry in entries:
+                if entry.term != last_term:
+                    last_term = entry.term
+                    self.runs.append((entry.index, last_term))
+        self.words.extend(words)
 
     def truncate_from(self, index: int) -> None:
         """Forget the entry at `index` and all behind it; `index` may lie before the first."""

@@ -21,6 +21,8 @@ from raftd.storage.recovery import Recovery, recover
 from raftd.storage.snapshots import Snapshots
 from raftd.storage.wal import Wal
 
+START_TAIL_BYTES = 1 << 20
+"""What a start reads of the log's tail at most: it fills by itself, and who lags behind is rare."""
 LastApplied = Callable[[bool], int]
 """See `Disk.open`."""
 
@@ -174,7 +176,7 @@ def _recovered(
         wal.last_index,
         wal.term_runs(above),
         tuple(found for found in recovery.log.configurations if found[0] >= above),
-        wal.tail(above, tail_bytes),
+        wal.tail(above, min(tail_bytes, START_TAIL_BYTES)),
     )
 
 

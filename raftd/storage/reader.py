@@ -12,6 +12,9 @@ from raftd.storage.errors import DirectoryDamaged
 from raftd.storage.files import Files
 from raftd.storage.index import OFFSET_MASK
 
+_PIECE = 1 << 20
+"""Bytes that are read ahead at most."""
+
 
 class SegmentReader:
     """An open segment whose frames end at byte `end`. Close it."""
@@ -46,7 +49,7 @@ class SegmentReader:
         """The size of the record at `offset`; it is in the buffer if that is within `max_bytes`."""
         size = self._record_size(offset)
         if size is None:
-            self._fill(offset, max(HEADER_SIZE, max_bytes))
+            self._fill(offset, max(HEADER_SIZE, min(max_bytes, _PIECE)))
             size = self._record_size(offset)
         if size is None or size > self._end - offset:
             raise self._damage(offset, index, "a saved record is not there")

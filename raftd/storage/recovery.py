@@ -151,18 +151,17 @@ def _replay_all(
             if place + 1 < len(headers) or not _is_empty(files, path):
                 raise scans[-1].damage(scans[-1].end, "the log goes on elsewhere, without a seal")
             break
-        scan = Scan(path, header, _load(files, path, header))
-        if scans and scans[-1].seal != header.first_index:
-            reason = f"the segment before goes on at index {scans[-1].seal}, not here"
-            raise scan.damage(0, reason, header.first_index)
-        recovery.log.replay(scan)
+        scan = _scan(files, path, header)
+        try:
+            if scans and scans[-1].seal != header.first_index:
+                reason = f"the segment before goes on at index {scans[-1].seal}, not here"
+                raise scan.damage(0, reason, header.first_index)
+            with naming(path):
+                recovery.log.replay(scan)
+        finally:
+            scan.release()
         _check_end(files, scan, [later for later, _ in headers[place + 1 :]])
-        if scan.seal is not None and scan.seal != recovery.log.index.next_index:
-            reason = (
-                f"the seal says {scan.seal}, the log goes on at {recovery.log.index.next_index}"
-            )
-            raise scan.damage(scan.end, reason, recovery.log.index.next_index)
-        scan.release()
+        _check_seal(scan, recovery.log.index.next_index)
         segment = Segment(path.parent, header, scan.end)
         segment.sealed = scan.seal is not None
         recovery.segments.append(segment)
@@ -179,6 +178,12 @@ def _check_end(files: Files, scan: Scan, later: list[Path]) -> None:
         return
     if scan.missing or not scan.torn_seal or len(later) > 1 or not _is_empty(files, later[0]):
         raise scan.damage(scan.end, "a write is broken, but segments follow")
+
+
+def _check_seal(scan: Scan, next_index: int) -> None:
+    if scan.seal is not None and scan.seal != next_index:
+        reason = f"the seal says {scan.seal}, the log goes on at {next_index}"
+        raise scan.damage(scan.end, reason, next_index)
 
 
 def _end_of_log(recovery: Recovery, scans: list[Scan]) -> None:
@@ -262,9 +267,9 @@ def _is_empty(files: Files, path: Path) -> bool:
         files.close(handle)
 
 
-def _load(files: Files, path: Path, header: Header) -> bytes:
+def _scan(files: Files, path: Path, header: Header) -> Scan:
     size = files.size(path) or 0
     if size > header.size:
         reason = f"the file has {size} bytes, {header.size} by its header"
         raise DirectoryDamaged(path, reason, offset=header.size)
-    return files.read_file(path, size)
+    return Scan(files, files.open(path), path, header, size)

@@ -33,30 +33,32 @@ class Replay:
 
     def replay(self, scan: Scan) -> None:
         """Append the entries of one more segment; DirectoryDamaged. The hot loop of a start."""
-        data, view, unpack = scan.data, memoryview(scan.data), HEADER.unpack_from
-        base = scan.header.sequence << OFFSET_BITS
+        unpack, sequence = HEADER.unpack_from, scan.header.sequence << OFFSET_BITS
         expected, term_now = self.index.next_index, self.index.last_term
         append = self.index.words.append
-        for position, end, count, first in scan.frames():
+        for start, records, count, first in scan.frames():
             if first != expected:
-                self._supersede(scan, position, first)
+                self._supersede(scan, start, first)
                 append = self.index.words.append
                 expected, term_now = first, self.index.last_term
-            while position + HEADER_SIZE <= end:
-                checksum, length, number, term, _, kind = unpack(data, position)
-                stop = position + HEADER_SIZE + length
-                if stop > end or crc32(view[position + 4 : stop]) != checksum:
-                    raise scan.damage(position, "a record's checksum does not agree", expected)
+            word, at, end = sequence | start, 0, len(records)
+            payload = HEADER_SIZE
+            while payload <= end:
+                checksum, length, number, term, _, kind = unpack(records, at)
+                stop = payload + length
+                if stop > end or crc32(records[at + 4 : stop]) != checksum:
+                    reason = "a record's checksum does not agree"
+                    raise scan.damage(start + at, reason, expected)
                 if number != expected:
-                    raise scan.damage(position, f"entry {number} stands there", expected)
+                    raise scan.damage(start + at, f"entry {number} stands there", expected)
                 if term != term_now or kind != _COMMAND:
-                    self._turn(scan, position, number, term, kind)
+                    self._turn(scan, start + at, bytes(records[payload:stop]), number, term, kind)
                     term_now = term
-                append(base | position)
+                append(word + at)
                 expected += 1
-                position = stop  # noqa: PLW2901
-            if position != end or expected != first + count:
-                raise scan.damage(position, "a frame has not the entries it says", first)
+                at, payload = stop, stop + HEADER_SIZE
+            if at != end or expected != first + count:
+                raise scan.damage(start + at, "a frame has not the entries it says", first)
 
     def _supersede(self, scan: Scan, position: int, first: int) -> None:
         """A frame that does not go on where the log ends: it may only take some back."""
@@ -67,7 +69,9 @@ class Replay:
         while self.configurations and self.configurations[-1][0] >= first:
             self.configurations.pop()
 
-    def _turn(self, scan: Scan, position: int, number: int, term: int, kind: int) -> None:
+    def _turn(
+        self, scan: Scan, position: int, payload: bytes, number: int, term: int, kind: int
+    ) -> None:
         """A record that begins a term, or is no command."""
         if not max(1, self.index.last_term) <= term < 2**63:
             reason = f"term {term} follows term {self.index.last_term}"
@@ -75,10 +79,8 @@ class Replay:
         if term != self.index.last_term:
             self.index.runs.append((number, term))
         if kind == _CONFIGURATION:
-            length = HEADER.unpack_from(scan.data, position)[1]
-            start = position + HEADER_SIZE
             try:
-                members = configuration.decode(scan.data[start : start + length])
+                members = configuration.decode(payload)
             except msgspec.DecodeError as error:
                 reason = f"the configuration makes no sense ({error})"
                 raise scan.damage(position, reason, number) from error

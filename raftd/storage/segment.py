@@ -85,6 +85,8 @@ _HEADER = struct.Struct("<8sII16sQQQ8s")
 _CRC_AT = SECTOR - 4
 _RESTART = 1
 _ZERO_SECTOR = bytes(SECTOR)
+_ENDS = tuple(bytes(ALIGN - 1 - over) + bytes([END_MARK]) for over in range(ALIGN))
+"""What ends a frame whose records end so many bytes behind a multiple of ALIGN."""
 _NAME = re.compile(r"([0-9]{8,})-([0-9]{16,})\.seg")
 
 
@@ -176,25 +178,23 @@ def seed(salt: bytes, offset: int) -> int:
 def zero_sectors(frame: bytes | bytearray | memoryview, offset: int) -> int:
     """How many whole sectors of the file are all zeros in a frame that stands at `offset`."""
     first = -offset % SECTOR
-    return sum(
-        frame[position : position + SECTOR] == _ZERO_SECTOR
-        for position in range(first, len(frame) - SECTOR + 1, SECTOR)
-    )
+    # Only a sector that begins with a zero has to be looked at.
+    starts = bytes(frame[first : len(frame) - SECTOR + 1 : SECTOR]) if len(frame) >= SECTOR else b""
+    count, number = 0, starts.find(0)
+    while number >= 0:
+        position = first + number * SECTOR
+        count += frame[position : position + SECTOR] == _ZERO_SECTOR
+        number = starts.find(0, number + 1)
+    return count
 
 
-def encode_frame(salt: bytes, offset: int, first_index: int, records: Sequence[bytes]) -> bytearray:
+def encode_frame(salt: bytes, offset: int, first_index: int, records: Sequence[bytes]) -> bytes:
     """The frame to be written at `offset` for these contiguous records."""
-    frame = bytearray(FRAME_HEADER)
-    for record in records:
-        frame += record
-    length = len(frame) - FRAME_HEADER
-    frame += bytes(frame_size(length) - len(frame))
-    frame[-1] = END_MARK
-    body_crc = crc32(memoryview(frame)[FRAME_HEADER:])
-    frame[:FRAME_HEADER] = _frame_header(
-        salt, offset, body_crc, length, len(records), zero_sectors(frame, offset), first_index
-    )
-    return frame
+    body = b"".join(records)
+    length = len(body)
+    body += _ENDS[(length + FRAME_HEADER) % ALIGN]
+    zeros = zero_sectors(body, offset + FRAME_HEADER)  # there are none with a frame header in it
+    return _frame_header(salt, offset, crc32(body), length, len(records), zeros, first_index) + body
 
 
 def encode_seal(salt: bytes, offset: int, next_index: int) -> bytes:
@@ -211,17 +211,18 @@ def _frame_header(
 class Segment:
     """A segment in use. `used`: bytes up to the end of its last frame or seal."""
 
-    __slots__ = ("header", "path", "sealed", "used")
+    __slots__ = ("header", "limit", "path", "sealed", "used")
 
     def __init__(self, directory: Path, header: Header, used: int = SECTOR) -> None:
         self.header = header
+        self.limit = header.limit
         self.path = directory / header.name
         self.used = used
         self.sealed = False
 
     def has_room(self, length: int) -> bool:
         """For a frame with `length` bytes of records?"""
-        return not self.sealed and self.used + frame_size(length) <= self.header.limit
+        return not self.sealed and self.used + frame_size(length) <= self.limit
 
 
 def make(files: Files, path: Path, size: int, header: Header | None) -> None:

@@ -17,9 +17,10 @@ from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage import snapshots
 from raftd.storage.directory import Directory, NodeDocument
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch, storage_errors
-from raftd.storage.files import Files
+from raftd.storage.files import Files, naming
 from raftd.storage.hard_state import HardStateFile
 from raftd.storage.index import OFFSET_MASK
+from raftd.storage.overlay import Overlay
 from raftd.storage.replay import Replay
 from raftd.storage.scan import Scan
 from raftd.storage.segment import SECTOR, Header, HeaderError, decode_header, parse_name
@@ -111,11 +112,15 @@ def entries_in(files: Files, segment: SegmentFound) -> Iterator[Entry]:
     """The entries of one file's valid frames, in their order, superseded ones too."""
     if segment.header is None:
         return
-    with storage_errors("read", segment.path):
-        data = files.read_file(segment.path, segment.end)
-    scan = Scan(segment.path, segment.header, data.ljust(segment.size, b"\0"))
-    for start, end, _, _ in scan.frames():
-        yield from record.decode_all(memoryview(data)[start:end])
+    path = segment.path
+    files = Overlay(files, (), {path: segment.end})
+    with storage_errors("read", path):
+        scan = Scan(files, files.open(path), path, segment.header, segment.size)
+        try:
+            for _, records, _, _ in scan.frames():
+                yield from record.decode_all(records)
+        finally:
+            scan.release()
 
 
 def _snapshots(files: Files, directory: Path, faults: list[Fault]) -> tuple[SnapshotFound, ...]:
@@ -162,13 +167,16 @@ def _segment(files: Files, path: Path) -> SegmentFound:
         )
     if fault is not None:
         return SegmentFound(path, None, first, first - 1, 0, 0, 0, False, 0, size, fault)
-    scan = Scan(path, header, files.read_file(path, size))
+    scan = Scan(files, files.open(path), path, header, size)
     log = Replay()
     log.index.restart(header.first_index)
     try:
-        log.replay(scan)
+        with naming(path):
+            log.replay(scan)
     except DirectoryDamaged as error:
         fault = error
+    finally:
+        scan.release()
     index = log.index
     while index.words and index.words[-1] & OFFSET_MASK >= scan.end:
         index.truncate_from(index.last_index)  # of the frame that proved broken

@@ -13,7 +13,9 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -98,9 +100,8 @@ class Wal:
     @property
     def spare_wanted(self) -> bool:
         """The active segment is half full, and the next one is not there yet."""
-        with self._lock:
-            half_full = self._active.used * 2 >= self._active.header.size
-        return half_full and not self._supply.spare_bytes
+        active = self._segments[-1]
+        return active.used * 2 >= active.header.size and not self._supply.spare_bytes
 
     def term(self, index: int) -> int | None:
         with self._lock:
@@ -117,29 +118,32 @@ class Wal:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Make contiguous entries durable; the first may supersede what is at and behind it."""
-        first = entries[0].index
-        assert self.first_index <= first <= self._index.next_index, "a log has no gaps"
+        index, first = self._index, entries[0].index
+        next_index = index.next_index
+        assert index.first_index <= first <= next_index, "a log has no gaps"
         assert entries[-1].index == first + len(entries) - 1
         records = [entry.record for entry in entries]
         sizes = list(map(len, records))
         length = sum(sizes)
-        self._erase_unfinished()
-        if not self._active.has_room(length):
-            self._roll(length)
-        active = self._active
-        position = active.used
-        frame = form.encode_frame(active.header.salt, position, first, records)
-        with naming(active.path):
-            self._write(frame, position)
+        if self._unfinished:
+            self._erase_unfinished()
+        active = self._segments[-1]
+        if not active.has_room(length):
+            active = self._roll(length)
+        position, header = active.used, active.header
+        frame = form.encode_frame(header.salt, position, first, records)
+        try:
+            self._files.write_all(self._handle, frame, position)
             self._files.fdatasync(self._handle)
-        offset = position + FRAME_HEADER
-        word = (active.header.sequence << OFFSET_BITS) + offset
+        except OSError as error:
+            with naming(active.path):
+                self._take_back(error)
+        sizes[-1:] = ()
+        word = (header.sequence << OFFSET_BITS) + position + FRAME_HEADER
         with self._lock:
-            if first < self._index.next_index:
-                self._index.truncate_from(first)
-            for entry, size in zip(entries, sizes, strict=True):
-                self._index.append(entry.term, word)
-                word += size
+            if first < next_index:
+                index.truncate_from(first)
+            index.extend(entries, accumulate(sizes, initial=word))
             active.used = position + len(frame)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
@@ -220,7 +224,8 @@ class Wal:
     def settle(self) -> None:
         """Take back what a full disk has left of a frame, before the log is called closed.
         DiskFull."""
-        self._erase_unfinished()
+        if self._unfinished:
+            self._erase_unfinished()
 
     def close(self) -> None:
         self._files.close(self._handle)
@@ -229,16 +234,13 @@ class Wal:
     def _active(self) -> Segment:
         return self._segments[-1]
 
-    def _write(self, frame: bytearray, position: int) -> None:
-        """All of the frame into the active segment, or DiskFull and nothing of it."""
-        try:
-            self._files.write_all(self._handle, frame, position)
-        except PartialWrite as error:
-            if not is_full(error):
-                raise
-            self._unfinished = error.written
-            self._erase_unfinished()
-            raise DiskFull("write", self._active.path, error.errno or 0) from error
+    def _take_back(self, error: OSError) -> NoReturn:
+        """A write that there was no space for: DiskFull, and nothing of it is there."""
+        if not isinstance(error, PartialWrite) or not is_full(error):
+            raise error
+        self._unfinished = error.written
+        self._erase_unfinished()
+        raise DiskFull("write", self._active.path, error.errno or 0) from error
 
     def _erase_unfinished(self) -> None:
         """Put zeros where the disk was too full for a whole frame. DiskFull: still too full even
@@ -247,8 +249,6 @@ class Wal:
         The end goes first and the frame header last, its last byte before the rest of it: whatever
         a crash leaves of this is a torn write.
         """
-        if not self._unfinished:
-            return
         start, end = self._active.used, self._active.used + self._unfinished
         mark, body = start + FRAME_HEADER - 1, start + FRAME_HEADER
         try:
@@ -262,7 +262,7 @@ class Wal:
         self._files.fdatasync(self._handle)
         self._unfinished = 0
 
-    def _roll(self, length: int) -> None:
+    def _roll(self, length: int) -> Segment:
         """Begin the next segment, large enough for a frame with `length` bytes of records."""
         least = SECTOR + form.frame_size(length) + FRAME_HEADER
         size = max(self._segment_bytes, -(-least // SECTOR) * SECTOR)
@@ -271,6 +271,7 @@ class Wal:
         segment = self._begin(self._supply.take(header), header)
         with self._lock:
             self._segments.append(segment)
+        return segment
 
     def _next_header(self, first_index: int, size: int, *, restart: bool) -> Header:
         before = self._active.header

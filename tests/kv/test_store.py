@@ -23,7 +23,8 @@ from raftd.kv.commands import (
     Put,
     Range,
 )
-from raftd.kv.store import MAX_ANSWER_BYTES, MAX_KEY_BYTES, KeyValueStore
+from raftd.kv.store import MAX_ANSWER_BYTES, KeyValueStore
+from raftd.kv.table import MAX_KEY_BYTES
 from raftd.state_machine import Committed, StateMachine
 
 
@@ -300,3 +301,25 @@ def test_readers_in_many_threads_see_whole_batches(store: KeyValueStore) -> None
     assert seen
     for index, values in seen:
         assert values == {b"%d" % (index // len(names) - 1)}
+
+
+def test_a_context_is_kept_with_the_state_and_replaced_by_a_later_one(tmp_path: Path) -> None:
+    store = KeyValueStore(tmp_path)
+    assert store.context == b""
+    for index, context in enumerate([b"", b"one", b"two", b"two", b"three"], 1):
+        _apply_with(store, index, context)
+        assert store.context == context
+        store.close()
+        store = KeyValueStore(tmp_path)
+        assert (store.last_applied, store.context) == (index, context)
+    _apply_with(store, 6, b"four")
+    _apply_with(store, 7, b"five")
+    store.apply([Committed(8, 1, 0, None)])
+    store.close()
+    store = KeyValueStore(tmp_path)
+    assert (store.last_applied, store.context) == (8, b"five")
+    store.close()
+
+
+def _apply_with(store: KeyValueStore, index: int, context: bytes) -> None:
+    store.apply([Committed(index, 1, 0, None)], lambda _: context)

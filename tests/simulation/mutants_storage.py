@@ -144,7 +144,7 @@ def torn_tail_not_cut(patches: Patches) -> None:
 
 @mutation("a start does not look at the last frame")
 def last_frame_lost(patches: Patches) -> None:
-    def frames(self: Scan) -> Iterator[tuple[int, int, int, int]]:
+    def frames(self: Scan) -> Iterator[tuple[int, memoryview, int, int]]:
         found = list(original(self))
         yield from found[:-1] if len(found) > 3 else found
 

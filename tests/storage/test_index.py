@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raftd.storage.index import OFFSET_BITS, Index
+from tests.storage.node import entry
 
 Step = tuple[str, int, int]
 steps = st.lists(
@@ -21,10 +22,16 @@ def test_it_says_what_a_list_says(changes: list[tuple[str, int]], first: int) ->
     for change, number in changes:
         match change:
             case "append":
-                for _ in range(number):
-                    index.append(term, (place // 10 << OFFSET_BITS) + place)
-                    model.append((next_index, term, (place // 10 << OFFSET_BITS) + place))
-                    next_index, place = next_index + 1, place + 1
+                places = range(place, place + number)
+                new = [
+                    (next_index + at, term + at // 5, _word(each)) for at, each in enumerate(places)
+                ]
+                if new:
+                    entries = [entry(index, term, b"") for index, term, _ in new]
+                    index.extend(entries, [word for _, _, word in new])
+                    term = new[-1][1]
+                model += new
+                next_index, place = next_index + number, place + number
             case "truncate":
                 next_index = max(1, next_index - number)
                 index.truncate_from(next_index)
@@ -38,6 +45,10 @@ def test_it_says_what_a_list_says(changes: list[tuple[str, int]], first: int) ->
                 index.restart(next_index)
                 model = []
         check(index, model, next_index)
+
+
+def _word(place: int) -> int:
+    return (place // 10 << OFFSET_BITS) + place
 
 
 def check(index: Index, model: list[tuple[int, int, int]], next_index: int) -> None:

@@ -7,11 +7,14 @@ from random import Random
 
 import pytest
 
+from raftd.record import HEADER_SIZE
+from raftd.storage import scan as scanning
 from raftd.storage import segment as form
 from raftd.storage.errors import DirectoryDamaged
 from raftd.storage.scan import Scan, Torn
 from raftd.storage.segment import FRAME_HEADER, SECTOR, Header
 from tests.storage.node import entry
+from tests.storage.simulation import SimulatedFiles
 
 SIZE = 8192
 SALT = b"\1\2\3\x84\5\6\7\x08"
@@ -45,8 +48,11 @@ class Content:
         self.put(start, bytes(end - start))
 
     def scan(self, size: int = SIZE) -> Scan:
-        scan = Scan(PATH, HEADER, bytes(self.data[:size]))
-        self.found = list(scan.frames())
+        files = SimulatedFiles({PATH: bytes(self.data[:size])})
+        scan = Scan(files, files.open(PATH), PATH, HEADER, size)
+        self.found = [
+            (start, bytes(records), count, first) for start, records, count, first in scan.frames()
+        ]
         return scan
 
     def damage(self) -> str:
@@ -54,6 +60,14 @@ class Content:
             self.scan()
         assert raised.value.offset is not None
         return str(raised.value)
+
+
+@pytest.fixture(autouse=True, params=[scanning.PIECE, SECTOR])
+def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """All rules hold also where a file is read in many pieces."""
+    size: int = request.param
+    monkeypatch.setattr(scanning, "PIECE", size)
+    return size
 
 
 def test_an_empty_segment() -> None:
@@ -74,6 +88,19 @@ def test_frames_and_their_end() -> None:
     assert (scan.end, scan.last, scan.torn) == (content.end, content.starts[-1], None)
     scan.release()
     assert scan.last_bytes == content.data[content.starts[-1] : content.end]
+
+
+def test_of_a_file_only_a_piece_is_in_memory_or_a_frame(piece: int) -> None:
+    content = Content().frame(10).frame(100, 200, 300).frame(3 * SECTOR).frame(b"").frame(2)
+    files = SimulatedFiles({PATH: bytes(content.data)})
+    scan = Scan(files, files.open(PATH), PATH, HEADER, SIZE)
+    largest = form.frame_size(3 * SECTOR + HEADER_SIZE)
+    for start, records, _, first in scan.frames():
+        assert bytes(records) == content.data[start : start + len(records)]
+        assert records.obj is None or len(bytes(records.obj)) <= max(piece, largest), first
+    scan.release()
+    assert scan.last_bytes == content.data[content.starts[-1] : content.end]
+    assert not files.handles
 
 
 def test_a_seal_ends_it() -> None:

@@ -60,7 +60,10 @@ def test_other_names(name: str) -> None:
     assert form.parse_name(name) is None
 
 
-@given(st.integers(1, 200), st.lists(st.binary(min_size=1, max_size=900), max_size=5))
+records = st.binary(min_size=1, max_size=900) | st.integers(1, 3000).map(bytes)
+
+
+@given(st.integers(1, 200), st.lists(records, max_size=5))
 def test_frames_are_aligned_and_end_in_their_mark(place: int, records: list[bytes]) -> None:
     offset = place * ALIGN
     frame = form.encode_frame(b"saltsalt", offset, 1, records)

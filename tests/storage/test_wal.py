@@ -249,7 +249,7 @@ def test_a_gap_or_a_term_that_was_not_saved_is_our_bug() -> None:
     for wrong in ([entry(5)], [entry(4), entry(6)], [entry(4, 2)]):
         with pytest.raises(AssertionError):
             disk.save(None, wrong)
-        disk._failed = None
+        disk._health.failure = None
 
 
 def test_reading_beside_saving_and_compacting(tmp_path: Path) -> None:
