@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from raftd.admin.limits import Limits, Memory
@@ -24,16 +25,13 @@ class OutOfMemory(Exception):
     """All connections together hold as many bytes as they may."""
 
 
-class Place:
+class Place(msgspec.Struct, eq=False):
     """`size`: bytes of the call, then of its reply. A `oneway` call has no reply."""
 
-    __slots__ = ("oneway", "reply", "size", "turn")
-
-    def __init__(self, size: int, *, oneway: bool) -> None:
-        self.size = size
-        self.oneway = oneway
-        self.reply: bytes | None = None
-        self.turn: trio.Event | None = None
+    size: int
+    oneway: bool
+    reply: bytes | None = None
+    turn: trio.Event | None = None
 
 
 class Replies:
@@ -76,7 +74,7 @@ class Replies:
         if not self._memory.take(size):
             raise OutOfMemory
         self.held += size
-        place = Place(size, oneway=oneway)
+        place = Place(size, oneway)
         if not oneway:
             self._places.append(place)
         return place
@@ -90,15 +88,19 @@ class Replies:
 
     def flush(self) -> None:
         """Send what is ready."""
-        while not self._sending and self._places and self._places[0].reply is not None:
+        places = self._places
+        while places and not self._sending:
             ready: list[bytes] = []
             size = 0
-            while self._places and (reply := self._places[0].reply) is not None:
+            while places and (reply := places[0].reply) is not None:
                 ready.append(reply)
-                size += self._places.popleft().size
+                size += len(reply)
+                places.popleft()
+            if not ready:
+                if (turn := places[0].turn) is not None:
+                    turn.set()
+                return
             self._send(ready[0] if len(ready) == 1 else b"".join(ready), size)
-        if not self._sending and self._places and (turn := self._places[0].turn) is not None:
-            turn.set()
 
     def _send(self, data: bytes, size: int) -> None:
         """`size` is released once all of it is gone."""
