@@ -183,7 +183,7 @@ class Connection:
         """How many calls may be begun now; each takes no more than one of these places."""
         if self._replies.held >= self._limits.message_bytes:
             return 0
-        return self._limits.in_flight - max(len(self._replies), self._running)
+        return self._limits.in_flight - max(len(self._replies.places), self._running)
 
     def _begin(self, data: bytes) -> None:
         """Answer a call, or begin to. Raises Malformed, OutOfMemory."""
@@ -207,13 +207,11 @@ class Connection:
         except Exception as error:
             replies.fill(place, message.encode_error(method.failure(error)))
             return
-        if not isinstance(answer, Later):
-            replies.fill(place, message.encode({"parameters": answer}))
-        elif answer.promise.is_done:
-            replies.fill(place, _encode(method, answer.to_reply, answer.promise))
-        else:
+        if isinstance(answer, Later):
             self._running += 1
             answer.promise.when_done(partial(self._done, place, method, answer.to_reply))
+        else:
+            replies.fill(place, message.encode({"parameters": answer}))
 
     def _done(
         self, place: Place, method: Method, to_reply: Callable[[Any], Reply], promise: Promise[Any]
@@ -221,10 +219,13 @@ class Connection:
         """What a call has waited for is there."""
         self._running -= 1
         try:
-            replies = self._replies
-            replies.fill(place, _encode(method, to_reply, promise))
-            if len(replies) == 1:
-                replies.flush()  # no other can go with it
+            try:
+                data = message.encode({"parameters": to_reply(promise.result())})
+            except Exception as error:
+                data = message.encode_error(method.failure(error))
+            self._replies.fill(place, data)
+            if len(self._replies.places) == 1 and not self._pending:
+                self._replies.flush()  # no other can go with it
             else:
                 self._intake.soon(self)
         except Exception as error:
@@ -312,14 +313,6 @@ class Connection:
     def _end_streams(self) -> None:
         for scope in self._streams:
             scope.cancel()
-
-
-def _encode(method: Method, to_reply: Callable[[Any], Reply], promise: Promise[Any]) -> bytes:
-    try:
-        reply = to_reply(promise.result())
-    except Exception as error:
-        return message.encode_error(method.failure(error))
-    return message.encode({"parameters": reply})
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
 
 from raftd.admin.handlers.call import (
     Call,
@@ -84,8 +83,8 @@ class KV:
     def _change(
         self, call: Call, command: commands.Command, timeout_ms: int | None
     ) -> Later[Applied]:
-        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
         body = commands.encode(command)
+        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
         return Later(self._driver.propose(body, uid=call.uid, timeout=timeout), _changed)
 
     def _read(
@@ -102,18 +101,12 @@ class KV:
 
 def _changed(applied: Applied) -> Reply:
     result = commands.decode_result(applied.result)
-    match result:
-        case commands.Changed(revision, existed):
-            return {"revision": revision, "existed": existed}
-        case commands.CompareFailed(revision, value):
-            raise CallError(
-                f"{INTERFACE}.CompareFailed",
-                {"revision": revision, "value": value},
-            )
-        case commands.Invalid(reason):
-            raise CallError(f"{INTERFACE}.Refused", {"reason": reason})
-        case _:
-            assert_never(result)
+    if isinstance(result, commands.Changed):
+        return {"revision": result.revision, "existed": result.existed}
+    if isinstance(result, commands.CompareFailed):
+        details = {"revision": result.revision, "value": result.value}
+        raise CallError(f"{INTERFACE}.CompareFailed", details)
+    raise CallError(f"{INTERFACE}.Refused", {"reason": result.reason})
 
 
 def _found(key: str, answer: bytes) -> Reply:
