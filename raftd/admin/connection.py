@@ -26,6 +26,7 @@ from raftd.admin.limits import Limits, Memory
 from raftd.admin.message import Malformed
 from raftd.admin.protocol import CallError
 from raftd.admin.replies import OutOfMemory, Place, Replies
+from raftd.admin.tasks import Tasks
 from raftd.promise import Promise
 
 _received = memoryview(bytearray(1 << 16))
@@ -56,20 +57,20 @@ class Connection:
         self._held = 0  # bytes of it that are counted
         self._pending: deque[bytes] = deque()  # calls that are not begun
         self._running = 0  # calls that are, and are not answered
-        self._streams: set[trio.CancelScope] = set()
         self._is_watched = False
         self._input_over = False
         self._over = trio.Event()
         self._failure: Exception | None = None
-        self._tasks: trio.Nursery
+        self._nursery: trio.Nursery
         self._replies = Replies(
             sock, limits, memory, on_progress=self._progress, on_break=self.stop, spawn=self._spawn
         )
+        self._tasks = Tasks(caller, self._replies, spawn=self._spawn, on_end=self._task_ended)
 
     async def run(self) -> None:
         """Until the client hangs up or breaks the rules, or `stop`; and its calls are done."""
         try:
-            async with trio.open_nursery() as self._tasks:
+            async with trio.open_nursery() as self._nursery:
                 self._watch(wanted=not self._input_over)
                 await self._over.wait()
                 if self._failure is not None:
@@ -85,17 +86,17 @@ class Connection:
     def stop(self) -> None:
         """Begin no more calls; those that are under way are still answered, streams end."""
         self._end_of_input()
-        self._end_streams()
+        self._tasks.end_streams()
         self._intake.soon(self)
 
     def look(self, now: float) -> bool:
         """Is the client still there, and does it go on with what it has begun?"""
-        if self._streams and not self._is_watched and _has_hung_up(self._socket):
-            self._end_streams()
+        if self._tasks.has_streams and not self._is_watched and _has_hung_up(self._socket):
+            self._tasks.end_streams()
         seconds = self._limits.message_timeout
         if self._buffer and self._is_watched and now > self._began + seconds:
             self._refuse_bytes(f"a call was not complete {seconds:g} s after its first byte")
-        return bool(self._streams or (self._buffer and not self._input_over))
+        return self._tasks.has_streams or bool(self._buffer and not self._input_over)
 
     def read(self) -> None:
         try:
@@ -110,7 +111,9 @@ class Connection:
             self._fail(error)
 
     def _receive(self) -> bytes:
-        """What the socket has; none if the input is over."""
+        """What the socket has; nothing once the input is over."""
+        if self._input_over:
+            return b""
         try:
             # Into a buffer that all share: to make one of that size for each call costs more.
             size = self._socket.recv_into(_received)
@@ -200,7 +203,10 @@ class Connection:
             return
         place = replies.take_place(size, oneway=call.oneway is True)
         if method.needs_task:
-            self._begin_task(place, method, arguments, stream=call.more is True)
+            self._running += 1
+            self._tasks.begin(place, method, arguments, stream=call.more is True)
+            if self._tasks.has_streams:
+                self._intake.look_after(self)
             return
         try:
             answer = method.handler(self._caller, *arguments)
@@ -243,7 +249,7 @@ class Connection:
         """The last reply there is: nothing more is read."""
         self._replies.fill(self._replies.take_place(0), message.encode_error(error))
         self._end_of_input()
-        self._end_streams()  # they could keep that reply waiting for ever
+        self._tasks.end_streams()  # they could keep that reply waiting for ever
         self._intake.soon(self)
 
     def _end_of_input(self) -> None:
@@ -257,62 +263,17 @@ class Connection:
             self._intake.unwatch(self._socket)
         self._is_watched = wanted
 
+    def _task_ended(self) -> None:
+        self._running -= 1
+        self._intake.soon(self)
+
     def _progress(self) -> None:
         """There may be room for more calls."""
         if self._pending or self._input_over:
             self._intake.soon(self)
 
-    # ---- calls that have a task
-
-    def _begin_task(
-        self, place: Place, method: Method, arguments: tuple[Any, ...], *, stream: bool
-    ) -> None:
-        self._running += 1
-        if stream and not place.oneway:
-            scope = trio.CancelScope()
-            self._streams.add(scope)
-            self._intake.look_after(self)
-            self._spawn(self._stream, place, method, arguments, scope)
-        else:
-            self._spawn(self._answer, place, method, arguments, self._caller)
-
     def _spawn(self, function: Callable[..., Any], *args: object) -> None:
-        self._tasks.start_soon(function, *args)
-
-    async def _answer(
-        self, place: Place, method: Method, arguments: tuple[Any, ...], caller: Call
-    ) -> None:
-        try:
-            data = message.encode({"parameters": await method.handler(caller, *arguments)})
-        except Exception as error:
-            data = message.encode_error(method.failure(error))
-        finally:
-            self._running -= 1
-            self._intake.soon(self)
-        self._replies.fill(place, data)
-
-    async def _stream(
-        self,
-        place: Place,
-        method: Method,
-        arguments: tuple[Any, ...],
-        scope: trio.CancelScope,
-    ) -> None:
-        send = partial(self._send_part, place)
-        with scope:
-            caller = Call(self._caller.uid, self._caller.privileged, send)
-            await self._answer(place, method, arguments, caller)
-        self._streams.discard(scope)
-        if scope.cancelled_caught:
-            self._replies.break_off()  # its place stays empty: nothing behind it can be sent
-
-    async def _send_part(self, place: Place, reply: Reply) -> None:
-        part = message.encode({"parameters": reply, "continues": True})
-        await self._replies.send_part(place, part)
-
-    def _end_streams(self) -> None:
-        for scope in self._streams:
-            scope.cancel()
+        self._nursery.start_soon(function, *args)
 
 
 def _has_hung_up(sock: socket.socket) -> bool:
