@@ -14,8 +14,8 @@ from raftd.admin.handlers import Handlers
 from raftd.admin.handlers.call import Call
 from raftd.admin.intake import Intake
 from raftd.admin.limits import Limits, Memory
-from raftd.driver.applier import Applied
 from raftd.driver.errors import Busy
+from raftd.driver.proposal import Applied
 from raftd.kv import commands
 from raftd.promise import Promise
 from tests.admin.clients import VERSION, call_bytes, put
