@@ -12,7 +12,7 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from raftd.admin.limits import Limits, Memory
 from raftd.admin.message import Malformed
 from raftd.admin.protocol import CallError
 from raftd.admin.replies import OutOfMemory, Place, Replies
+from raftd.admin.tasks import Tasks
 from raftd.promise import Promise
 
 _received = memoryview(bytearray(1 << 16))
@@ -54,22 +55,22 @@ class Connection:
         self._buffer = bytearray()  # the first part of a call
         self._began = 0.0  # when that came
         self._held = 0  # bytes of it that are counted
-        self._pending: deque[bytes | bytearray] = deque()  # calls that are not begun
+        self._pending: deque[bytes] = deque()  # calls that are not begun
         self._running = 0  # calls that are, and are not answered
-        self._streams: set[trio.CancelScope] = set()
         self._is_watched = False
         self._input_over = False
         self._over = trio.Event()
         self._failure: Exception | None = None
-        self._tasks: trio.Nursery
+        self._nursery: trio.Nursery
         self._replies = Replies(
             sock, limits, memory, on_progress=self._progress, on_break=self.stop, spawn=self._spawn
         )
+        self._tasks = Tasks(caller, self._replies, spawn=self._spawn, on_end=self._task_ended)
 
     async def run(self) -> None:
         """Until the client hangs up or breaks the rules, or `stop`; and its calls are done."""
         try:
-            async with trio.open_nursery() as self._tasks:
+            async with trio.open_nursery() as self._nursery:
                 self._watch(wanted=not self._input_over)
                 await self._over.wait()
                 if self._failure is not None:
@@ -85,70 +86,72 @@ class Connection:
     def stop(self) -> None:
         """Begin no more calls; those that are under way are still answered, streams end."""
         self._end_of_input()
-        self._end_streams()
+        self._tasks.end_streams()
         self._intake.soon(self)
 
     def look(self, now: float) -> bool:
         """Is the client still there, and does it go on with what it has begun?"""
-        if self._streams and not self._is_watched and _has_hung_up(self._socket):
-            self._end_streams()
+        if self._tasks.has_streams and not self._is_watched and _has_hung_up(self._socket):
+            self._tasks.end_streams()
         seconds = self._limits.message_timeout
         if self._buffer and self._is_watched and now > self._began + seconds:
             self._refuse_bytes(f"a call was not complete {seconds:g} s after its first byte")
-        return bool(self._streams or (self._buffer and not self._input_over))
+        return self._tasks.has_streams or bool(self._buffer and not self._input_over)
 
     def read(self) -> None:
         try:
-            self._read()
-            self._proceed()
+            self._go_on(self._receive())
         except Exception as error:
             self._fail(error)
 
     def proceed(self) -> None:
         try:
-            self._proceed()
+            self._go_on(b"")
         except Exception as error:
             self._fail(error)
 
-    def _read(self) -> None:
+    def _receive(self) -> bytes:
+        """What the socket has; nothing once the input is over."""
         if self._input_over:
-            return
+            return b""
         try:
             # Into a buffer that all share: to make one of that size for each call costs more.
             size = self._socket.recv_into(_received)
         except BlockingIOError:
-            return
+            return b""
         except OSError:
             size = 0
-        if size:
-            self._guarded(self._take, bytes(_received[:size]))
-        elif self._buffer:
-            self._refuse_bytes("the last call has no NUL byte at its end")
-        else:
-            self._end_of_input()
+        if size == 0:
+            if self._buffer:
+                self._refuse_bytes("the last call has no NUL byte at its end")
+            else:
+                self._end_of_input()
+        return _received[:size].tobytes()
 
-    def _proceed(self) -> None:
+    def _go_on(self, chunk: bytes) -> None:
         """Begin calls, send replies, and see what there is to wait for now."""
-        if self._pending:
-            self._guarded(self._begin_some)
+        try:
+            if chunk:
+                self._take(chunk)
+            if self._pending:
+                self._begin_some()
+        except Malformed as error:
+            self._refuse_bytes(str(error))
+        except OutOfMemory:
+            reason = "too many large calls at once; try again a little later"
+            self._refuse(CallError(protocol.BUSY, {"reason": reason}))
         self._replies.flush()
-        if self._pending and self._has_room():
+        if self._pending or self._input_over or not self._is_watched:
+            self._see_what_next()
+
+    def _see_what_next(self) -> None:
+        if self._pending and self._room() > 0:
             self._intake.soon(self)
         self._watch(wanted=not (self._input_over or self._pending))
         if self._input_over and not (self._pending or self._running or self._replies.is_busy):
             self._over.set()
 
     # ---- calls in
-
-    def _guarded(self, function: Callable[..., None], *args: object) -> None:
-        """The client may break the rules in there: then nothing more is read."""
-        try:
-            function(*args)
-        except Malformed as error:
-            self._refuse_bytes(str(error))
-        except OutOfMemory:
-            reason = "too many large calls at once; try again a little later"
-            self._refuse(CallError(protocol.BUSY, {"reason": reason}))
 
     def _take(self, chunk: bytes) -> None:
         if not self._buffer and chunk.find(0) == len(chunk) - 1:
@@ -159,8 +162,9 @@ class Connection:
             self._intake.look_after(self)
         self._buffer += chunk
         if 0 in chunk:
-            *calls, self._buffer = self._buffer.split(b"\0")
+            *calls, rest = bytes(self._buffer).split(b"\0")
             self._pending.extend(calls)
+            self._buffer = bytearray(rest)
             self._began = trio.current_time()
         self._check_size(len(self._buffer))
         if not self._memory.take(len(self._buffer) - self._held):
@@ -172,54 +176,66 @@ class Connection:
             raise Malformed(f"a call has more than {self._limits.message_bytes} bytes")
 
     def _begin_some(self) -> None:
-        for _ in range(_TURN):
-            if not self._pending or not self._has_room():
-                return
-            self._begin(self._pending.popleft())
+        pending, replies, most = self._pending, self._replies, self._limits.message_bytes
+        room = min(_TURN, self._room())
+        while room > 0 and pending and replies.held < most:
+            room -= 1
+            self._begin(pending.popleft())
 
-    def _has_room(self) -> bool:
-        return (
-            len(self._replies) < self._limits.in_flight
-            and self._running < self._limits.in_flight
-            and self._replies.held < self._limits.message_bytes
-        )
+    def _room(self) -> int:
+        """How many calls may be begun now; each takes no more than one of these places."""
+        if self._replies.held >= self._limits.message_bytes:
+            return 0
+        return self._limits.in_flight - max(len(self._replies.places), self._running)
 
-    def _begin(self, data: bytes | bytearray) -> None:
+    def _begin(self, data: bytes) -> None:
         """Answer a call, or begin to. Raises Malformed, OutOfMemory."""
-        self._check_size(len(data))
+        size = len(data)
+        self._check_size(size)
         call = message.decode(data)
+        replies = self._replies
         try:
             method = self._handlers.method(call.method, upgrade=call.upgrade)
             arguments = method.arguments(call.parameters)
         except CallError as error:
-            place = self._replies.take_place(len(data), oneway=bool(call.oneway))
-            self._replies.fill(place, message.encode_error(error))
+            place = replies.take_place(size, oneway=call.oneway is True)
+            replies.fill(place, message.encode_error(error))
             return
-        place = self._replies.take_place(len(data), oneway=bool(call.oneway))
+        place = replies.take_place(size, oneway=call.oneway is True)
         if method.needs_task:
-            self._begin_task(place, method, arguments, stream=bool(call.more))
+            self._running += 1
+            self._tasks.begin(place, method, arguments, stream=call.more is True)
+            if self._tasks.has_streams:
+                self._intake.look_after(self)
             return
         try:
-            answer = method.answer(self._caller, arguments)
-        except CallError as error:
-            self._replies.fill(place, message.encode_error(error))
+            answer = method.handler(self._caller, *arguments)
+        except Exception as error:
+            replies.fill(place, message.encode_error(method.failure(error)))
             return
         if isinstance(answer, Later):
             self._running += 1
-            answer.promise.when_done(partial(self._done, place, method, answer))
+            answer.promise.when_done(partial(self._done, place, method, answer.to_reply))
         else:
-            self._replies.fill(place, message.encode({"parameters": answer}))
+            replies.fill(place, message.encode({"parameters": answer}))
 
-    def _done(self, place: Place, method: Method, later: Later[Any], promise: Promise[Any]) -> None:
+    def _done(
+        self, place: Place, method: Method, to_reply: Callable[[Any], Reply], promise: Promise[Any]
+    ) -> None:
         """What a call has waited for is there."""
         self._running -= 1
         try:
-            data = _encode(method, later, promise)
+            try:
+                data = message.encode({"parameters": to_reply(promise.result())})
+            except Exception as error:
+                data = message.encode_error(method.failure(error))
+            self._replies.fill(place, data)
+            if len(self._replies.places) == 1 and not self._pending:
+                self._replies.flush()  # no other can go with it
+            else:
+                self._intake.soon(self)
         except Exception as error:
             self._fail(error)
-            return
-        self._replies.fill(place, data)
-        self._intake.soon(self)
 
     def _fail(self, error: Exception) -> None:
         """A bug of ours, wherever it showed: `run` raises it."""
@@ -233,7 +249,7 @@ class Connection:
         """The last reply there is: nothing more is read."""
         self._replies.fill(self._replies.take_place(0), message.encode_error(error))
         self._end_of_input()
-        self._end_streams()  # they could keep that reply waiting for ever
+        self._tasks.end_streams()  # they could keep that reply waiting for ever
         self._intake.soon(self)
 
     def _end_of_input(self) -> None:
@@ -247,71 +263,17 @@ class Connection:
             self._intake.unwatch(self._socket)
         self._is_watched = wanted
 
+    def _task_ended(self) -> None:
+        self._running -= 1
+        self._intake.soon(self)
+
     def _progress(self) -> None:
         """There may be room for more calls."""
         if self._pending or self._input_over:
             self._intake.soon(self)
 
-    # ---- calls that have a task
-
-    def _begin_task(
-        self, place: Place, method: Method, arguments: Mapping[str, Any], *, stream: bool
-    ) -> None:
-        self._running += 1
-        if stream and not place.oneway:
-            scope = trio.CancelScope()
-            self._streams.add(scope)
-            self._intake.look_after(self)
-            self._spawn(self._stream, place, method, arguments, scope)
-        else:
-            self._spawn(self._answer, place, method, arguments, self._caller)
-
     def _spawn(self, function: Callable[..., Any], *args: object) -> None:
-        self._tasks.start_soon(function, *args)
-
-    async def _answer(
-        self, place: Place, method: Method, arguments: Mapping[str, Any], caller: Call
-    ) -> None:
-        try:
-            reply = await method.answer_in_task(caller, arguments)
-            data = message.encode({"parameters": reply})
-        except CallError as error:
-            data = message.encode_error(error)
-        finally:
-            self._running -= 1
-            self._intake.soon(self)
-        self._replies.fill(place, data)
-
-    async def _stream(
-        self,
-        place: Place,
-        method: Method,
-        arguments: Mapping[str, Any],
-        scope: trio.CancelScope,
-    ) -> None:
-        send = partial(self._send_part, place)
-        with scope:
-            caller = Call(self._caller.uid, self._caller.privileged, send)
-            await self._answer(place, method, arguments, caller)
-        self._streams.discard(scope)
-        if scope.cancelled_caught:
-            self._replies.break_off()  # its place stays empty: nothing behind it can be sent
-
-    async def _send_part(self, place: Place, reply: Reply) -> None:
-        part = message.encode({"parameters": reply, "continues": True})
-        await self._replies.send_part(place, part)
-
-    def _end_streams(self) -> None:
-        for scope in self._streams:
-            scope.cancel()
-
-
-def _encode(method: Method, later: Later[Any], promise: Promise[Any]) -> bytes:
-    try:
-        reply = later.to_reply(promise.result())
-    except Exception as error:
-        return message.encode_error(method.failure(error))
-    return message.encode({"parameters": reply})
+        self._nursery.start_soon(function, *args)
 
 
 def _has_hung_up(sock: socket.socket) -> bool:

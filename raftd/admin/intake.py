@@ -61,8 +61,9 @@ class Intake:
 
     def soon(self, source: Source) -> None:
         """Have `source` proceed once the tasks that run now have had their turn."""
+        if not self._soon:
+            self._wake.set()
         self._soon[source] = None
-        self._wake.set()
 
     def look_after(self, source: Source) -> None:
         """Have `source` look now and then whether all is well with its client."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import trio
 
 from raftd.admin.limits import Limits, Memory
@@ -24,16 +25,13 @@ class OutOfMemory(Exception):
     """All connections together hold as many bytes as they may."""
 
 
-class Place:
+class Place(msgspec.Struct, eq=False):
     """`size`: bytes of the call, then of its reply. A `oneway` call has no reply."""
 
-    __slots__ = ("oneway", "reply", "size", "turn")
-
-    def __init__(self, size: int, *, oneway: bool) -> None:
-        self.size = size
-        self.oneway = oneway
-        self.reply: bytes | None = None
-        self.turn: trio.Event | None = None
+    size: int
+    oneway: bool
+    reply: bytes | None = None
+    turn: trio.Event | None = None
 
 
 class Replies:
@@ -50,6 +48,8 @@ class Replies:
         on_break: Callable[[], None],
         spawn: Callable[..., Any],
     ) -> None:
+        self.places: deque[Place] = deque()
+        """of all calls whose reply is not sent, in their order"""
         self.held = 0
         """bytes of calls that are under way, and of replies"""
         self.broken = False
@@ -59,26 +59,23 @@ class Replies:
         self._on_progress = on_progress
         self._on_break = on_break
         self._spawn = spawn
-        self._places: deque[Place] = deque()
         self._sending = False
-
-    def __len__(self) -> int:
-        """Places in the queue."""
-        return len(self._places)
 
     @property
     def is_busy(self) -> bool:
         """There is something to send, now or later."""
-        return self._sending or bool(self._places)
+        return self._sending or bool(self.places)
 
     def take_place(self, size: int, *, oneway: bool = False) -> Place:
         """At the end of the queue, for a call of `size` bytes. Raises OutOfMemory."""
-        if not self._memory.take(size):
+        memory = self._memory
+        if size > memory.free:
             raise OutOfMemory
+        memory.free -= size
         self.held += size
-        place = Place(size, oneway=oneway)
+        place = Place(size, oneway)
         if not oneway:
-            self._places.append(place)
+            self.places.append(place)
         return place
 
     def fill(self, place: Place, reply: bytes) -> None:
@@ -90,18 +87,21 @@ class Replies:
 
     def flush(self) -> None:
         """Send what is ready."""
-        while not self._sending and self._places and self._places[0].reply is not None:
+        places = self.places
+        while places and not self._sending:
             ready: list[bytes] = []
-            size = 0
-            while self._places and (reply := self._places[0].reply) is not None:
+            while places and (reply := places[0].reply) is not None:
                 ready.append(reply)
-                size += self._places.popleft().size
-            self._send(ready[0] if len(ready) == 1 else b"".join(ready), size)
-        if not self._sending and self._places and (turn := self._places[0].turn) is not None:
-            turn.set()
+                places.popleft()
+            if ready:
+                self._send(ready[0] if len(ready) == 1 else b"".join(ready))
+                continue
+            if (turn := places[0].turn) is not None:
+                turn.set()
+            return
 
-    def _send(self, data: bytes, size: int) -> None:
-        """`size` is released once all of it is gone."""
+    def _send(self, data: bytes) -> None:
+        """Its size is released once all of it is gone."""
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -110,15 +110,15 @@ class Replies:
             sent = len(data)
             self.break_off()
         if sent == len(data):
-            self._release(size)
+            self._release(sent)
         else:
             self._sending = True
-            self._spawn(self._send_rest, memoryview(data)[sent:], size)
+            self._spawn(self._send_rest, data, sent)
 
-    async def _send_rest(self, data: memoryview, size: int) -> None:
+    async def _send_rest(self, data: bytes, sent: int) -> None:
         try:
-            await self._write(data, self._limits.write_timeout)
-            self._release(size)
+            await self._write(memoryview(data)[sent:], self._limits.write_timeout)
+            self._release(len(data))
         finally:
             self._sending = False
         self.flush()
@@ -129,7 +129,7 @@ class Replies:
 
         Cancel the stream when `on_break` is called: this does not return then.
         """
-        if self._sending or not self._places or self._places[0] is not place:
+        if self._sending or not self.places or self.places[0] is not place:
             place.turn = trio.Event()
             await place.turn.wait()
         if self._take(len(part)):
@@ -140,7 +140,7 @@ class Replies:
     def break_off(self) -> None:
         """Nothing can be sent any more."""
         self.broken = True
-        self._places.clear()
+        self.places.clear()
         self._on_break()
 
     def close(self) -> None:
@@ -175,6 +175,6 @@ class Replies:
         return False
 
     def _release(self, size: int) -> None:
-        self._memory.take(-size)
+        self._memory.free += size
         self.held -= size
         self._on_progress()

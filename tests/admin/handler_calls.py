@@ -11,7 +11,6 @@ import pytest
 from raftd.admin import idl, message, protocol
 from raftd.admin.handlers import Handlers
 from raftd.admin.handlers.call import Call, Later
-from raftd.admin.handlers.dispatch import Method
 from raftd.admin.protocol import CallError
 from tests.admin.fake_driver import FakeDriver
 
@@ -42,22 +41,23 @@ class Socket:
         try:
             reply: Any
             if method.needs_task:
-                reply = await method.answer_in_task(_caller, arguments)
+                reply = await method.handler(_caller, *arguments)
             else:
-                reply = method.answer(_caller, arguments)
+                reply = method.handler(_caller, *arguments)
             if isinstance(reply, Later):
-                reply = await self._later(method, reply)
-        except CallError as error:
-            check_error(error)
-            raise
+                reply = reply.to_reply(await reply.promise)
+        except Exception as error:
+            failure = as_sent(method.failure(error))
+            check_error(failure)
+            raise failure from error
         data = message.encode({"parameters": reply}).removesuffix(b"\0")
         return checked(full, json.loads(data)["parameters"])
 
-    async def _later(self, method: Method, later: Later[Any]) -> Any:
-        try:
-            return later.to_reply(await later.promise)
-        except Exception as error:
-            raise method.failure(error) from error
+
+def as_sent(error: CallError) -> CallError:
+    """As a client gets it."""
+    sent = json.loads(message.encode_error(error).removesuffix(b"\0"))
+    return CallError(sent["error"], sent["parameters"])
 
 
 def checked(full_name: str, reply: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -67,17 +68,32 @@ async def test_the_driver_sees_calls_in_their_order(path: Path, driver: FakeDriv
     ]
 
 
-async def test_only_so_many_calls_are_begun_at_once(path: Path, driver: FakeDriver) -> None:
+@pytest.mark.parametrize("most", [1, 10, 64, 100])
+async def test_only_so_many_calls_are_begun_at_once(
+    path: Path, driver: FakeDriver, most: int
+) -> None:
     driver.gates[b"a"] = trio.Event()
-    async with serving(path, driver, limits=Limits(in_flight=64)):
+    async with serving(path, driver, limits=Limits(in_flight=most)):
         client = await connect(path)
         await client.send(put(A) * 1000)
         await wait_all_tasks_blocked()
-        assert len(driver.proposals) == 64
+        assert len(driver.proposals) == most
         driver.gates[b"a"].set()
         for _ in range(1000):
             assert error_name(await client.receive()) is None
         assert driver.answered == 1000
+
+
+async def test_calls_without_a_reply_are_counted_as_well(path: Path, driver: FakeDriver) -> None:
+    driver.gates[b"a"] = trio.Event()
+    async with serving(path, driver, limits=Limits(in_flight=10)):
+        client = await connect(path)
+        await client.send(put(A, oneway=True) * 50 + call_bytes(VERSION))
+        await wait_all_tasks_blocked()
+        assert len(driver.proposals) == 10
+        driver.gates[b"a"].set()
+        assert error_name(await client.receive()) is None
+        assert len(driver.proposals) == 50
 
 
 async def test_calls_in_flight_are_bounded_in_bytes(path: Path, driver: FakeDriver) -> None:

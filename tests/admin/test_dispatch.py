@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raftd import __version__
 from raftd.admin import idl, protocol
+from raftd.admin.handlers import Handlers
 from raftd.admin.message import Malformed
 from raftd.admin.protocol import CallError
 from raftd.driver import errors
 from tests.admin.fake_driver import FakeDriver
 from tests.admin.handler_calls import ROOT, SOMEBODY, A, B, Socket, check_error, refused
+
+DELETE = Handlers(FakeDriver(), reload=lambda: None).method("io.raftd.KV.Delete")
 
 # Parameters in general
 
@@ -35,6 +42,11 @@ from tests.admin.handler_calls import ROOT, SOMEBODY, A, B, Socket, check_error,
         ('{"key": "YQ==", "value": "YQ==", "timeout_ms": -1' + "0" * 9999 + "}", "timeout_ms"),
         ("{}", "key"),
         ("null", "key"),
+        # Of several: types first, then what is no base64, each in its order.
+        ('{"key": "?", "value": 5}', "value"),
+        ('{"value": "?", "key": "?"}', "key"),
+        ('{"key": "?"}', "value"),
+        ('{"key": "?", "value": "", "timeout_ms": true}', "timeout_ms"),
     ],
 )
 def test_a_wrong_parameter_is_named(socket: Socket, parameters: str, wrong: str) -> None:
@@ -43,6 +55,21 @@ def test_a_wrong_parameter_is_named(socket: Socket, parameters: str, wrong: str)
         socket.handlers.method("io.raftd.KV.Put").arguments(msgspec.Raw(parameters.encode()))
     assert caught.value.name == protocol.INVALID_PARAMETER
     assert caught.value.parameters == {"parameter": wrong}
+
+
+@given(
+    st.text("YQJ=A/+- \n\u00e9", max_size=12) | st.binary().map(base64.b64encode).map(bytes.decode)
+)
+def test_base64_is_that_of_the_standard_library(text: str) -> None:
+    """What decodes it with the JSON is another than what finds out which parameter is wrong."""
+    parameters = msgspec.Raw(json.dumps({"key": text}).encode())
+    try:
+        expected = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        with pytest.raises(CallError):
+            DELETE.arguments(parameters)
+    else:
+        assert DELETE.arguments(parameters) == (expected, None)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +95,7 @@ def test_null_is_as_good_as_absent_and_the_last_of_two_counts(socket: Socket) ->
     method = socket.handlers.method("io.raftd.KV.Put")
     plain = method.arguments(msgspec.Raw(b'{"key": "YQ==", "value": ""}'))
     null = method.arguments(msgspec.Raw(b'{"key": "YQ==", "value": "", "timeout_ms": null}'))
-    assert plain == null == {"key": "YQ==", "value": "", "timeout_ms": None}
+    assert plain == null == (b"a", b"", None)
     for first in (b"5", b'"Yg=="'):
         twice = b'{"key": ' + first + b', "key": "YQ==", "value": ""}'
         assert method.arguments(msgspec.Raw(twice)) == plain
@@ -156,17 +183,17 @@ async def test_a_bug_of_ours_is_not_hidden(socket: Socket, driver: FakeDriver) -
 
 
 def test_info_and_descriptions(socket: Socket) -> None:
-    def answer(name: str, arguments: Mapping[str, Any]) -> Any:
+    def answer(name: str, *arguments: Any) -> Any:
         full = f"org.varlink.service.{name}"
-        return socket.handlers.method(full).answer(SOMEBODY, arguments)
+        return socket.handlers.method(full).handler(SOMEBODY, *arguments)
 
-    info = answer("GetInfo", {})
+    info = answer("GetInfo")
     assert info["product"] == "raftd"
     assert info["version"] == __version__
     assert info["interfaces"] == protocol.INTERFACES
     for name in info["interfaces"]:
-        described = answer("GetInterfaceDescription", {"interface": name})
+        described = answer("GetInterfaceDescription", name)
         assert idl.parse(described["description"]).name == name
     with pytest.raises(CallError) as caught:
-        answer("GetInterfaceDescription", {"interface": "org.example"})
+        answer("GetInterfaceDescription", "org.example")
     assert caught.value.name == protocol.INTERFACE_NOT_FOUND

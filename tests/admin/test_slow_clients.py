@@ -143,6 +143,22 @@ async def test_a_small_call_finds_no_memory(path: Path, driver: FakeDriver) -> N
         assert driver.proposals == []
 
 
+async def test_calls_under_way_hold_memory(path: Path, driver: FakeDriver) -> None:
+    driver.gates[b"a"] = trio.Event()
+    large = put(A, "AAAA" * 25_000)
+    async with serving(path, driver, limits=Limits(memory_bytes=8 * len(large))):
+        busy, other = await connect(path), await connect(path)
+        await busy.send(large * 7)
+        await wait_all_tasks_blocked()
+        assert len(driver.proposals) == 7
+        await other.send(put(A, "AAAA" * 30_000))
+        assert error_name(await other.receive()) == "Busy"
+        driver.gates[b"a"].set()
+        for _ in range(7):
+            assert error_name(await busy.receive()) is None
+        assert error_name(await (await connect(path)).call(VERSION)) is None
+
+
 async def test_a_reply_that_was_cut_short_is_the_last(
     path: Path, driver: FakeDriver, autojump_clock: MockClock
 ) -> None:

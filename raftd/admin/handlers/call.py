@@ -1,13 +1,14 @@
 """One call as a handler sees it, and the checks of parameters that more than one handler makes.
 
-A handler is a method named like the Varlink method, in snake_case: `handler(call, **parameters)`.
-It returns the reply's parameters, or `Later`, or raises `CallError`. One that is no coroutine must
-be quick.
+A handler is a method named like the Varlink method, in snake_case, with the same parameters in the
+same order: `handler(call, *parameters)`. It returns the reply's parameters, or `Later`, or raises
+`CallError`. One that is no coroutine must be quick. A string that it takes as `bytes` comes in
+base64; bytes in a reply are sent so.
 """
 
 from __future__ import annotations
 
-from binascii import a2b_base64, b2a_base64
+from binascii import a2b_base64
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -20,18 +21,16 @@ Reply = Mapping[str, object]
 T = TypeVar("T")
 
 
-class Later(Generic[T]):
+class Later(msgspec.Struct, Generic[T], eq=False):
     """The reply that `to_reply` makes of what `promise` brings. Thousands of calls may wait like
     this, so it takes no task. `to_reply` may raise CallError."""
 
-    __slots__ = ("promise", "to_reply")
-
-    def __init__(self, promise: Promise[T], to_reply: Callable[[T], Reply]) -> None:
-        self.promise = promise
-        self.to_reply = to_reply
+    promise: Promise[T]
+    to_reply: Callable[[T], Reply]
 
 
-Handler = Callable[..., Reply | Later[Any] | Awaitable[Reply]]
+Handler = Callable[..., Any]
+"""to `Reply`, `Later`, or an awaitable of `Reply`"""
 
 MAX_TIMEOUT_MS = 60_000
 
@@ -52,7 +51,7 @@ def invalid(parameter: str) -> CallError:
 def timeout_seconds(timeout_ms: int | None, default_ms: int) -> float:
     """At most MAX_TIMEOUT_MS: what is asked beyond that is cut. Raises CallError."""
     if timeout_ms is None:
-        timeout_ms = default_ms
+        return default_ms / 1000
     if timeout_ms < 1:
         raise invalid("timeout_ms")
     return min(timeout_ms, MAX_TIMEOUT_MS) / 1000
@@ -64,7 +63,3 @@ def from_base64(parameter: str, text: str) -> bytes:
         return a2b_base64(text, strict_mode=True)
     except ValueError:
         raise invalid(parameter) from None
-
-
-def to_base64(data: bytes) -> str:
-    return b2a_base64(data, newline=False).decode("ascii")

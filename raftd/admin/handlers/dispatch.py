@@ -10,13 +10,13 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
 
 import msgspec
 
 from raftd.admin import idl, protocol
-from raftd.admin.handlers.call import Call, Handler, Later, Reply, invalid
+from raftd.admin.handlers.call import Handler, from_base64, invalid
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.handlers.kv import KV
 from raftd.admin.handlers.node import Node
@@ -36,29 +36,45 @@ _INSTEAD = {"Busy": "Refused", "TooLarge": "Refused", "OutcomeUnknown": "NoQuoru
 
 
 class Method:
-    """One method: `arguments` checks and decodes, then `answer` does it, or `answer_in_task`.
+    """One method: `arguments` checks and decodes what `handler` then gets behind the caller.
 
-    Whatever goes wrong becomes a CallError, by `failure`."""
+    What a handler raises becomes a CallError by `failure`."""
 
     def __init__(self, interface: idl.Interface, method: idl.Method, handler: Handler) -> None:
         self.name = f"{interface.name}.{method.name}"
+        self.handler = handler
         self.needs_task = inspect.iscoroutinefunction(handler)
-        self._handler = handler
         self._interface = interface
-        self._decode = msgspec.json.Decoder(method.parameters).decode
         self._types = method.parameter_types
-        self._required = {
-            field.name for field in msgspec.structs.fields(method.parameters) if field.required
+        fields = msgspec.structs.fields(method.parameters)
+        self._required = [field.name for field in fields if field.required]
+        _, *names = inspect.signature(handler).parameters
+        assert names == list(self._types), f"the handler of {self.name} takes other parameters"
+        taken = get_type_hints(handler)
+        self._in_base64 = [name for name in names if taken[name] in {bytes, bytes | None}]
+        types = {
+            name: taken[name] if name in self._in_base64 else self._types[name] for name in names
         }
+        self._decode = msgspec.json.Decoder(
+            msgspec.defstruct(
+                method.name,
+                [
+                    (f.name, types[f.name]) if f.required else (f.name, types[f.name], None)
+                    for f in fields
+                ],
+                kw_only=True,
+                forbid_unknown_fields=True,
+            )
+        ).decode
 
-    def arguments(self, parameters: msgspec.Raw) -> dict[str, Any]:
-        """Raises CallError (InvalidParameter), Malformed."""
+    def arguments(self, parameters: msgspec.Raw) -> tuple[Any, ...]:
+        """In the order of the interface. Raises CallError (InvalidParameter), Malformed."""
         try:
-            return msgspec.structs.asdict(self._decode(parameters))
+            return msgspec.structs.astuple(self._decode(parameters))
         except MALFORMED:
             return self._arguments_one_by_one(parameters)
 
-    def _arguments_one_by_one(self, parameters: msgspec.Raw) -> dict[str, Any]:
+    def _arguments_one_by_one(self, parameters: msgspec.Raw) -> tuple[Any, ...]:
         """Slower, and knows which parameter is wrong."""
         try:
             given = msgspec.json.decode(parameters, type=dict[str, msgspec.Raw] | None) or {}
@@ -74,24 +90,13 @@ class Method:
                 raise invalid(name) from None
             except MALFORMED as error:
                 raise Malformed(f"parameter {name}: {error}") from None
-        for name in self._types:
-            if name in self._required and name not in given:
+        for name in self._required:
+            if name not in given:
                 raise invalid(name)
-        return arguments
-
-    def answer(self, call: Call, arguments: Mapping[str, Any]) -> Reply | Later[Any]:
-        """Unless it needs a task. Raises CallError."""
-        try:
-            return cast("Reply | Later[Any]", self._handler(call, **arguments))
-        except Exception as error:
-            raise self.failure(error) from error
-
-    async def answer_in_task(self, call: Call, arguments: Mapping[str, Any]) -> Reply:
-        """For one that waits. Raises CallError."""
-        try:
-            return await cast("Awaitable[Reply]", self._handler(call, **arguments))
-        except Exception as error:
-            raise self.failure(error) from error
+        for name in self._in_base64:
+            if arguments[name] is not None:
+                arguments[name] = from_base64(name, arguments[name])
+        return tuple(arguments.values())
 
     def failure(self, error: Exception) -> CallError:
         """The Varlink error for what a handler raised."""

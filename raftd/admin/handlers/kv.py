@@ -1,9 +1,8 @@
-"""io.raftd.KV: base64 in JSON on the socket, commands and queries in msgpack for the driver."""
+"""io.raftd.KV: JSON on the socket, commands and queries in msgpack for the driver."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import assert_never
 
 from raftd.admin.handlers.call import (
     Call,
@@ -12,7 +11,6 @@ from raftd.admin.handlers.call import (
     from_base64,
     invalid,
     timeout_seconds,
-    to_base64,
 )
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import KV as INTERFACE
@@ -27,21 +25,20 @@ class KV:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
 
-    def put(self, call: Call, key: str, value: str, timeout_ms: int | None) -> Later[Applied]:
-        command = commands.Put(from_base64("key", key), from_base64("value", value))
-        return self._change(call, command, timeout_ms)
+    def put(self, call: Call, key: bytes, value: bytes, timeout_ms: int | None) -> Later[Applied]:
+        return self._change(call, commands.Put(key, value), timeout_ms)
 
-    def delete(self, call: Call, key: str, timeout_ms: int | None) -> Later[Applied]:
-        return self._change(call, commands.Delete(from_base64("key", key)), timeout_ms)
+    def delete(self, call: Call, key: bytes, timeout_ms: int | None) -> Later[Applied]:
+        return self._change(call, commands.Delete(key), timeout_ms)
 
     def compare_and_set(
         self,
         call: Call,
-        key: str,
+        key: bytes,
         expected_revision: int | None,
-        expected_value: str | None,
+        expected_value: bytes | None,
         absent: bool | None,
-        value: str | None,
+        value: bytes | None,
         timeout_ms: int | None,
     ) -> Later[Applied]:
         given = [
@@ -57,41 +54,37 @@ class KV:
             raise invalid(given[1] if given else "expected_revision")
         if expected_revision is not None and expected_revision < 0:
             raise invalid("expected_revision")
-        command = commands.CompareAndSet(
-            key=from_base64("key", key),
-            expected_revision=expected_revision,
-            expected_value=_optional("expected_value", expected_value),
-            value=_optional("value", value),
-        )
+        command = commands.CompareAndSet(key, expected_revision, expected_value, value)
         return self._change(call, command, timeout_ms)
 
     def get(self, _: Call, key: str, stale: bool | None, timeout_ms: int | None) -> Later[bytes]:
+        """The key stays as the caller wrote it, for NotFound."""
         query = commands.Get(from_base64("key", key))
         return self._read(query, stale, timeout_ms, lambda answer: _found(key, answer))
 
     def range(
         self,
         _: Call,
-        prefix: str | None,
+        prefix: bytes | None,
         limit: int | None,
-        after: str | None,
+        after: bytes | None,
         stale: bool | None,
         timeout_ms: int | None,
     ) -> Later[bytes]:
         if limit is not None and limit < 1:
             raise invalid("limit")
         query = commands.Range(
-            prefix=from_base64("prefix", prefix or ""),
+            prefix=prefix or b"",
             limit=min(limit or commands.MAX_RANGE, commands.MAX_RANGE),
-            after=_optional("after", after),
+            after=after,
         )
         return self._read(query, stale, timeout_ms, _listed)
 
     def _change(
         self, call: Call, command: commands.Command, timeout_ms: int | None
     ) -> Later[Applied]:
-        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
         body = commands.encode(command)
+        timeout = timeout_seconds(timeout_ms, DEFAULT_TIMEOUT_MS)
         return Later(self._driver.propose(body, uid=call.uid, timeout=timeout), _changed)
 
     def _read(
@@ -108,18 +101,12 @@ class KV:
 
 def _changed(applied: Applied) -> Reply:
     result = commands.decode_result(applied.result)
-    match result:
-        case commands.Changed(revision, existed):
-            return {"revision": revision, "existed": existed}
-        case commands.CompareFailed(revision, value):
-            raise CallError(
-                f"{INTERFACE}.CompareFailed",
-                {"revision": revision, "value": None if value is None else to_base64(value)},
-            )
-        case commands.Invalid(reason):
-            raise CallError(f"{INTERFACE}.Refused", {"reason": reason})
-        case _:
-            assert_never(result)
+    if isinstance(result, commands.Changed):
+        return {"revision": result.revision, "existed": result.existed}
+    if isinstance(result, commands.CompareFailed):
+        details = {"revision": result.revision, "value": result.value}
+        raise CallError(f"{INTERFACE}.CompareFailed", details)
+    raise CallError(f"{INTERFACE}.Refused", {"reason": result.reason})
 
 
 def _found(key: str, answer: bytes) -> Reply:
@@ -134,13 +121,5 @@ def _listed(answer: bytes) -> Reply:
     return {"items": [_item(item) for item in found.items], "more": found.more}
 
 
-def _optional(parameter: str, text: str | None) -> bytes | None:
-    return None if text is None else from_base64(parameter, text)
-
-
 def _item(item: commands.Item) -> Reply:
-    return {
-        "key": to_base64(item.key),
-        "value": to_base64(item.value),
-        "revision": item.revision,
-    }
+    return {"key": item.key, "value": item.value, "revision": item.revision}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from raftd import __version__
-from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds, to_base64
+from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.handlers.members import Members, demand_privilege
 from raftd.admin.protocol import EXPECTED_MORE, CallError
@@ -59,7 +59,7 @@ class Node(Members):
 
     async def get_log_entry(self, _: Call, index: int) -> Reply:
         entry, payload = await self._driver.log_entry(index)
-        return {"entry": entry, "payload": to_base64(payload)}
+        return {"entry": entry, "payload": payload}
 
     async def read_log(
         self, call: Call, first: int | None, count: int | None, follow: bool | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raftd.admin.handlers.call import Call, Reply, invalid, to_base64
+from raftd.admin.handlers.call import Call, Reply, invalid
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import EXPECTED_MORE, PERMISSION_DENIED, CallError
 
@@ -41,5 +41,5 @@ class Snapshots:
                 piece = await state.read(offset, PIECE)
                 offset += len(piece)
                 if offset >= state.info.size or not piece:
-                    return {"data": to_base64(piece)}
-                await call.send({"data": to_base64(piece)})
+                    return {"data": piece}
+                await call.send({"data": piece})
