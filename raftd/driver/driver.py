@@ -200,7 +200,7 @@ class Driver:
             loop.kick,
             self.changed,
             round_timeout,
-            self.applier.may_work_in_place,
+            self.applier.may_read_in_place,
         )
         self.transfers = Transfers(raft, self.peers, loop.kick, self.changed)
         self.leadership = Leadership(

@@ -83,7 +83,7 @@ class Reads:
         read = _Read(query, trio.current_time() + timeout)
         self._waiting.add(read)
         if stale:
-            self._answer([read])
+            self._answer([read], 0 if self._applier.problem else self._applier.applied_index)
         else:
             if not self._queue and self._round is None:
                 self._bell.soon(self._confirm)
@@ -131,7 +131,7 @@ class Reads:
                 self._nursery.start_soon(self._confirm_later, self._changed.next)
             return
         if index <= self._applier.applied_index:
-            self._answer(batch)
+            self._answer(batch, index)
         else:
             self._nursery.start_soon(self._answer_later, batch, index)
         self._confirm()
@@ -143,28 +143,31 @@ class Reads:
 
     async def _answer_later(self, batch: list[_Read], index: int) -> None:
         await self._applier.wait_applied(index)
-        self._answer(batch)
+        self._answer(batch, index)
 
-    def _answer(self, batch: list[_Read]) -> None:
-        """What is quick is answered here and now, all else in a thread."""
+    def _answer(self, batch: list[_Read], index: int) -> None:
+        """From a state not older than `index`, which is applied. What is quick is answered here and
+        now, all else in a thread."""
         slow: list[_Read] = []
         in_place = len(batch) <= MAX_IN_PLACE and self._in_place()
         for read in _without_answer(batch):
             if in_place and self._state_machine.is_quick(read.query):
-                self._finish(read, self._answer_of(read.query))
+                self._finish(read, self._answer_of(self._state_machine.read_now, read.query))
             else:
                 slow.append(read)
         if slow:
-            self._nursery.start_soon(self._answer_in_thread, slow)
+            self._nursery.start_soon(self._answer_in_thread, slow, index)
 
-    async def _answer_in_thread(self, batch: list[_Read]) -> None:
-        answers = await self._offload(lambda: [self._answer_of(each.query) for each in batch])
-        for read, answer in zip(batch, answers, strict=True):
-            self._finish(read, answer)
+    async def _answer_in_thread(self, batch: list[_Read], index: int) -> None:
+        await self._applier.flushed(index)
+        read = self._state_machine.read
+        answers = await self._offload(lambda: [self._answer_of(read, each.query) for each in batch])
+        for each, answer in zip(batch, answers, strict=True):
+            self._finish(each, answer)
 
-    def _answer_of(self, query: bytes) -> bytes | OSError:
+    def _answer_of(self, read: Callable[[bytes], bytes], query: bytes) -> bytes | OSError:
         try:
-            return self._state_machine.read(query)
+            return read(query)
         except OSError as error:
             return error
 
