@@ -49,7 +49,7 @@ def test_members_are_all_that_must_be_said(file: Path) -> None:
             append_bytes=1 << 20,
             in_flight=2,
             uncommitted_bytes=64 << 20,
-            log_memory_bytes=32 << 20,
+            log_memory_bytes=16 << 20,
             segment_bytes=64 << 20,
             snapshot_log_bytes=256 << 20,
             connections=1024,

@@ -70,5 +70,5 @@ class Settings(msgspec.Struct, frozen=True):
     max_append_bytes: int = 1 << 20
     max_in_flight: int = 2
     max_uncommitted_bytes: int = 64 << 20
-    tail_bytes: int = 32 << 20
+    tail_bytes: int = 16 << 20
     snapshot_chunk_bytes: int = 256 << 10

@@ -113,7 +113,7 @@ class Disk:
         initial: Configuration,
         membership_index: int = 0,
         segment_bytes: int = 64 << 20,
-        tail_bytes: int = 32 << 20,
+        tail_bytes: int = 16 << 20,
         last_applied: LastApplied = lambda _: 0,
         files: Files = REAL_FILES,
     ) -> Disk:
