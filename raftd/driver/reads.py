@@ -31,11 +31,13 @@ LOOK_AGAIN = 0.05
 
 
 class _Read:
-    __slots__ = ("deadline", "promise", "query")
+    __slots__ = ("deadline", "index", "promise", "query")
 
     def __init__(self, query: bytes, deadline: float) -> None:
         self.query = query
         self.deadline = deadline
+        self.index = 0
+        """What has to be applied before it is answered; 0: that is being found out."""
         self.promise: Promise[bytes] = Promise()
 
 
@@ -101,11 +103,16 @@ class Reads:
         leader = self._raft.server.leader
         for read in late:
             self._waiting.discard(read)
-            if leader is None:
+            if read.index > self._applier.applied_index:
+                applied = self._applier.applied_index
+                why = f"this node has applied entry {applied}, and needs {read.index} for an answer"
+                read.promise.fail(Busy(f"{why}; try again a little later"))
+            elif leader is None:
                 why = "there is no leader: fewer than a majority of the voters agree"
+                read.promise.fail(NoQuorum(why))
             else:
                 why = f"{leader} could not confirm in time that it still leads"
-            read.promise.fail(NoQuorum(why))
+                read.promise.fail(NoQuorum(why))
         if self._round is not None and now - self._round_began >= self._round_timeout:
             self._round.set(None)
 
@@ -133,6 +140,8 @@ class Reads:
         if index <= self._applier.applied_index:
             self._answer(batch, index)
         else:
+            for read in batch:
+                read.index = index
             self._nursery.start_soon(self._answer_later, batch, index)
         self._confirm()
 

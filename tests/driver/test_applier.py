@@ -6,10 +6,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 
 from raftd.driver.applier import Applier
+from raftd.driver.errors import Busy
+from tests.driver.cluster import running, until
 
 
 class Restored:
@@ -41,3 +45,19 @@ async def test_nothing_is_applied_that_a_snapshot_has_overtaken() -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert applier.applied_index == 5
         nursery.cancel_scope.cancel()
+
+
+async def test_a_read_that_waits_for_the_state_says_so(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """After a start there may be much to apply; the leader is not to blame."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        follower = next(node for node in cluster.nodes.values() if node is not leader)
+        await until(lambda: follower.driver.applier.applied_index == 2)
+        async with follower.driver.applier._busy:
+            await leader.put("a", "2")
+            with pytest.raises(Busy, match="has applied entry 2, and needs 3 for an answer"):
+                await follower.get("a", timeout=2)
+        assert await follower.get("a") == "2"
