@@ -59,4 +59,3 @@ def replay(
     while machine.last_applied < last:
         apply_entries(machine, read(machine.last_applied + 1, last, BATCH_BYTES))
         progress(machine.last_applied)
-    machine.flush()

@@ -31,15 +31,13 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
 
 
 class StateMachine(Protocol):
-    """Called from any thread: `apply`, `flush`, `read_now`, `snapshot` and `restore` never at the
-    same time as each other except that `snapshot` may run beside `apply` and `read_now`; `read`
-    beside anything. A short `apply` and `read_now` are called in the event loop, which stands still
-    meanwhile."""
+    """Called from any thread: `apply`, `read_now`, `snapshot` and `restore` never at the same time
+    as each other except that `snapshot` may run beside the first two; `read` beside anything. A
+    short `apply` and `read_now` are called in the event loop, which stands still meanwhile."""
 
     @property
     def last_applied(self) -> int:
-        """The index of the last entry applied; 0 for none. Kept together with the state, and no
-        newer than it: if what was applied is lost before a `flush`, this goes back."""
+        """The index of the last entry applied; 0 for none. Kept together with the state."""
         ...
 
     @property
@@ -58,20 +56,13 @@ class StateMachine(Protocol):
         too: bytes that mean nothing to a state machine.
 
         Indexes are contiguous and start at last_applied + 1. A body that makes no sense is the
-        client's mistake: its result says so, nothing is raised. Raises OSError when the disk is
-        full (ENOSPC, EDQUOT: it is called again) or fails (anything else: final); `last_applied`
-        may then have gone back as far as the last `flush`.
+        client's mistake: its result says so, nothing is raised. Raises OSError, with nothing done,
+        when the disk is full (ENOSPC, EDQUOT: it is called again) or fails (anything else: final).
         """
         ...
 
-    def flush(self) -> None:
-        """What was applied survives the end of this process (not of the machine), and is what
-        `read` and `snapshot` see. Raises as `apply` does."""
-        ...
-
     def read(self, query: bytes) -> bytes:
-        """Answer a query from a state not older than the last `flush`; it sees a whole number of
-        batches."""
+        """Answer a query from the state as it is now; sees a whole number of batches."""
         ...
 
     def is_quick(self, query: bytes) -> bool:
@@ -79,7 +70,7 @@ class StateMachine(Protocol):
         ...
 
     def read_now(self, query: bytes) -> bytes:
-        """Answer a quick query from all that was applied."""
+        """Answer a quick query; cheaper than `read`, which has to get along with an `apply`."""
         ...
 
     def snapshot(self, path: Path) -> int:

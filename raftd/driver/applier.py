@@ -28,8 +28,6 @@ log = logging.getLogger("raftd.driver")
 BATCH_BYTES = 256 << 10
 MAX_IN_PLACE = 256
 """Entries that are applied without a thread, a millisecond or two."""
-FLUSH_INTERVAL = 0.1
-"""Seconds for which what is applied may be lost with the process, to be applied again."""
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
 FULL = (ENOSPC, EDQUOT)
@@ -55,7 +53,7 @@ class Applier:
         self._offload = offload
         self._disk_changed = disk_changed
         self._disk_is_quick = disk_is_quick
-        self._target = self.applied_index = self._flushed_index = state_machine.last_applied
+        self._target = self.applied_index = state_machine.last_applied
         self._wake = Signal()
         self._busy = trio.Lock()
         self._installing = False
@@ -89,7 +87,6 @@ class Applier:
         try:
             results = apply_entries(self._state_machine, entries[:count])
         except (OSError, Diverged, features.NotSupported):
-            self.applied_index = self._state_machine.last_applied
             return False  # it is tried again, by who knows what to do about it
         self._applied(entries[: len(results)], results)
         return len(results) == count
@@ -132,12 +129,6 @@ class Applier:
         """May the state machine be asked in the event loop now?"""
         return not self._busy.locked() and self.may_work_in_place()
 
-    async def flushed(self, index: int) -> None:
-        """Until readers of all kinds see what is applied up to `index`."""
-        while self._flushed_index < index:
-            await self.wait_applied(index)
-            await self._flush()
-
     def may_work_in_place(self) -> bool:
         """May the state machine be used in the event loop now?"""
         return not self._installing and self.problem is None and self._disk_is_quick()
@@ -153,7 +144,6 @@ class Applier:
             if self._state_machine.context:
                 await self._offload(self._disk.raise_format)
             self.applied_index = max(index, self._state_machine.last_applied)
-            self._flushed_index = self.applied_index
             self._target = max(self._target, self.applied_index)
             self._installing = False
             self.diverged = None
@@ -166,30 +156,12 @@ class Applier:
         self._wake.fire()
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._flush_again_and_again)
-            while True:
-                while self._installing or self.diverged or self.applied_index >= self._target:
-                    await self._wake.wait()
-                async with self._busy:
-                    if not self._installing and self.applied_index < self._target:
-                        await self._apply_some()
-
-    async def _flush_again_and_again(self) -> None:
         while True:
-            await self.changed.wait()
-            await trio.sleep(FLUSH_INTERVAL)
-            await self._flush()
-
-    async def _flush(self) -> None:
-        async with self._busy:
-            try:
-                await self._work(self._state_machine.flush)
-            except OSError as error:
-                await self._went_back(error)
-                self._wake.fire()
-            else:
-                self._flushed_index = self.applied_index
+            while self._installing or self.diverged or self.applied_index >= self._target:
+                await self._wake.wait()
+            async with self._busy:
+                if not self._installing and self.applied_index < self._target:
+                    await self._apply_some()
 
     async def _apply_some(self) -> None:
         entries = await self._read()
@@ -197,38 +169,8 @@ class Applier:
             results = await self._apply(entries)
         except Diverged as error:
             self._differ(error)
-        except features.NotSupported as error:
-            raise DirectoryMismatch(self._disk.scratch_path().parent, str(error)) from error
-        except OSError as error:
-            await self._went_back(error)
-        else:
-            self._set_problem(None)
-            self._applied(entries[: len(results)], results)
-
-    async def _apply(self, entries: list[Entry]) -> list[bytes]:
-        """The results of the first entries, as many as go in one step."""
-        if len(entries) <= MAX_IN_PLACE and self.may_work_in_place():
-            return apply_entries(self._state_machine, entries)
-        results = await self._offload(apply_entries, self._state_machine, entries)
-        if self.problem is not None:
-            await self._offload(self._state_machine.flush)  # is there space again?
-        return results
-
-    async def _work(self, work: Callable[[], None]) -> None:
-        if self.may_work_in_place():
-            work()
-        else:
-            await self._offload(work)
-
-    async def _went_back(self, error: OSError) -> None:
-        """The state machine has lost what was not flushed; it is applied again. A full disk is
-        waited for; any other failure is final."""
-        self.applied_index = self._flushed_index = self._state_machine.last_applied
-        if error.errno not in FULL:
-            where = Path(str(error.filename))
-            raise StorageFailed("write to", where, error.errno or EIO) from error
-        self._set_problem(f"disk full: {error}")
-        await trio.sleep(RETRY_INTERVAL)
+            return
+        self._applied(entries[: len(results)], results)
 
     def _differ(self, error: Diverged) -> None:
         """The state is not to be believed any more."""
@@ -253,6 +195,27 @@ class Applier:
                 proposal.set(Applied(entry.index, entry.term, result))
             else:
                 proposal.fail(NoQuorum("leadership was lost and another entry took its place"))
+
+    async def _apply(self, entries: list[Entry]) -> list[bytes]:
+        """Of the first entries, as many as go in one step. A full disk is waited for; any other
+        failure is final."""
+        while True:
+            try:
+                if len(entries) <= MAX_IN_PLACE and self.may_work_in_place():
+                    results = apply_entries(self._state_machine, entries)
+                else:
+                    results = await self._offload(apply_entries, self._state_machine, entries)
+            except features.NotSupported as error:
+                raise DirectoryMismatch(self._disk.scratch_path().parent, str(error)) from error
+            except OSError as error:
+                if error.errno not in FULL:
+                    where = Path(str(error.filename))
+                    raise StorageFailed("write to", where, error.errno or EIO) from error
+                self._set_problem(f"disk full: {error}")
+                await trio.sleep(RETRY_INTERVAL)
+            else:
+                self._set_problem(None)
+                return results
 
     def _set_problem(self, problem: str | None) -> None:
         if problem != self.problem:

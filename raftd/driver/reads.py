@@ -85,7 +85,7 @@ class Reads:
         read = _Read(query, trio.current_time() + timeout)
         self._waiting.add(read)
         if stale:
-            self._answer([read], 0 if self._applier.problem else self._applier.applied_index)
+            self._answer([read])
         else:
             if not self._queue and self._round is None:
                 self._bell.soon(self._confirm)
@@ -138,7 +138,7 @@ class Reads:
                 self._nursery.start_soon(self._confirm_later, self._changed.next)
             return
         if index <= self._applier.applied_index:
-            self._answer(batch, index)
+            self._answer(batch)
         else:
             for read in batch:
                 read.index = index
@@ -152,11 +152,10 @@ class Reads:
 
     async def _answer_later(self, batch: list[_Read], index: int) -> None:
         await self._applier.wait_applied(index)
-        self._answer(batch, index)
+        self._answer(batch)
 
-    def _answer(self, batch: list[_Read], index: int) -> None:
-        """From a state not older than `index`, which is applied. What is quick is answered here and
-        now, all else in a thread."""
+    def _answer(self, batch: list[_Read]) -> None:
+        """What is quick is answered here and now, all else in a thread."""
         slow: list[_Read] = []
         in_place = len(batch) <= MAX_IN_PLACE and self._in_place()
         for read in _without_answer(batch):
@@ -165,10 +164,9 @@ class Reads:
             else:
                 slow.append(read)
         if slow:
-            self._nursery.start_soon(self._answer_in_thread, slow, index)
+            self._nursery.start_soon(self._answer_in_thread, slow)
 
-    async def _answer_in_thread(self, batch: list[_Read], index: int) -> None:
-        await self._applier.flushed(index)
+    async def _answer_in_thread(self, batch: list[_Read]) -> None:
         read = self._state_machine.read
         answers = await self._offload(lambda: [self._answer_of(read, each.query) for each in batch])
         for each, answer in zip(batch, answers, strict=True):

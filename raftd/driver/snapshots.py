@@ -105,7 +105,6 @@ class Snapshots:
 
     async def _take(self) -> None:
         path = self._disk.snapshot_path()
-        await self._applier.flushed(self._applier.applied_index)
         try:
             index = await self._offload(self._state_machine.snapshot, path)
         except OSError as error:

@@ -5,10 +5,9 @@ tables are exactly those of SCHEMA, SQLite's quick_check finds no fault, and `po
 row: index and term of the last entry applied, written in the same transaction as what it did.
 
 The file is a view that can be made again from snapshot and log, so nothing is ever fsynced
-(synchronous=OFF). After a crash of the process every transaction that was ended is whole, because
-what was written is in the kernel's hands, and what was applied behind it is applied again. After a
-crash of the machine the file may be anything: start with a fresh one. A snapshot is such a file by
-itself, without a write-ahead log.
+(synchronous=OFF). After a crash of the process every transaction is whole, because what was
+written is in the kernel's hands. After a crash of the machine the file may be anything: start with
+a fresh one. A snapshot is such a file by itself, without a write-ahead log.
 """
 
 from __future__ import annotations

@@ -52,8 +52,7 @@ class KeyValueStore:
 
     With `fresh` it starts empty, whatever is there: to be used after a crash of the machine. A
     damaged file is replaced by an empty one, with a line in the log. Every method raises
-    OSError when the disk fails or is full; the state is then what it was before the call, or, of
-    `apply` and `flush`, what was flushed last.
+    OSError when the disk fails or is full; the state is then what it was before the call.
     """
 
     def __init__(self, directory: Path, *, fresh: bool = False) -> None:
@@ -71,12 +70,10 @@ class KeyValueStore:
     def _open(self) -> None:
         self._writer = database.open_writer(self._path)
         self._table = Table(self._writer)
+        self._transaction = database.Transaction(self._writer, "IMMEDIATE")
         self._cursor = self._writer.cursor()
-        self._look_where_it_stands()
-
-    def _look_where_it_stands(self) -> None:
         self._last_applied, self._last_applied_term = database.position(self._writer)
-        self._context = self._flushed_context = database.context(self._writer)
+        self._context = database.context(self._writer)
 
     @property
     def last_applied(self) -> int:
@@ -102,56 +99,26 @@ class KeyValueStore:
         assert batch[0].index == self._last_applied + 1, "entries are applied in order"
         last = batch[-1]
         apply = self._table.apply
-        try:
-            with self._os_errors:
-                if not self._writer.in_transaction:
-                    self._cursor.execute("BEGIN IMMEDIATE")
-                results = [
-                    b"" if entry.body is None else encode(apply(entry.body, entry.index))
-                    for entry in batch
-                ]
-            if context is not None:
-                self._context = context(results)
-        except BaseException:
-            self._go_back()
-            raise
+        with self._os_errors, self._transaction as cursor:
+            results = [
+                b"" if entry.body is None else encode(apply(entry.body, entry.index))
+                for entry in batch
+            ]
+            cursor.execute(_ADVANCE, (last.index, last.term))
+            kept = self._context if context is None else context(results)
+            if kept != self._context:
+                database.store_context(cursor, kept, replaces=self._context)
+        self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
         return results
-
-    def flush(self) -> None:
-        """Ends the transaction that the first `apply` has begun: one for many batches, since a page
-        that all of them change is written once."""
-        if not self._writer.in_transaction:
-            return
-        try:
-            with self._os_errors:
-                self._cursor.execute(_ADVANCE, (self._last_applied, self._last_applied_term))
-                if self._context != self._flushed_context:
-                    database.store_context(
-                        self._cursor, self._context, replaces=self._flushed_context
-                    )
-                self._cursor.execute("COMMIT")
-        except BaseException:
-            self._go_back()
-            raise
-        self._flushed_context = self._context
-
-    def _go_back(self) -> None:
-        """To what was flushed."""
-        with self._os_errors:
-            # After some errors, a full disk among them, SQLite has rolled back by itself.
-            if self._writer.in_transaction:
-                self._cursor.execute("ROLLBACK")
-            self._look_where_it_stands()
 
     def read_now(self, query: bytes) -> bytes:
         """A Get. Raises as `read`."""
         wanted = _decoded(query)
         assert isinstance(wanted, Get)
-        key = wanted.key
         with self._os_errors:
-            row = self._cursor.execute(_GET, (key,)).fetchone()
-        items = () if row is None else (Item(key, *row),)
+            row = self._cursor.execute(_GET, (wanted.key,)).fetchone()
+        items = () if row is None else (Item(wanted.key, *row),)
         return encode(Items(items, more=False, applied_index=self._last_applied))
 
     def read(self, query: bytes) -> bytes:
@@ -226,14 +193,8 @@ class KeyValueStore:
         return describe.describe(body)
 
     def close(self) -> None:
-        if self._closed:
-            return
         self._closed = True
         self._readers.close()
-        try:
-            self.flush()
-        except OSError as error:
-            logger.warning("some of the state is to be made again from the log: %s", error)
         self._writer.close()
 
     def _must_stop(self) -> bool:

@@ -119,7 +119,6 @@ class Node:
         self.scope = trio.CancelScope()
         self.error: BaseException | None = None
         self.stalled: trio.Event | None = None
-        self.is_killed = False
         self.membership_index = 0
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -152,18 +151,13 @@ class Node:
             offload=self.offload,
         )
         self.scope = trio.CancelScope()
-        self.is_killed = False
         try:
             with self.scope:
                 await self.driver.run(task_status=task_status)
         except* Exception as group:
             self.error = group
         finally:
-            if self.is_killed:  # what was not flushed is gone
-                self.store._readers.close()
-                self.store._writer.close()
-            else:
-                self.store.close()
+            self.store.close()
             self.disk.close(clean=False)
 
     @property
@@ -217,7 +211,6 @@ class Cluster:
 
     async def crash(self, name: str) -> None:
         """Nothing is handed over, nothing closed cleanly."""
-        self.nodes[name].is_killed = True
         self.nodes[name].scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
 

@@ -11,7 +11,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import DiskFull, StorageFailed
 from tests.driver.cluster import Node, running, until
@@ -56,59 +55,6 @@ async def test_a_leader_with_a_full_disk_gives_up_leadership_and_comes_back(
         assert leader.driver.problem is None
         assert await leader.get("c") == "3"
         assert await leader.driver.transfer_leadership(leader.name, timeout=5) == leader.name
-
-
-@pytest.mark.parametrize("method", ["flush", "apply"])
-async def test_a_state_without_space_goes_back_and_is_applied_again(
-    autojump_clock: MockClock, tmp_path: Path, method: str
-) -> None:
-    """pitfall 37: what was answered stays true; nobody reads what the state has gone back to."""
-    async with running(tmp_path) as cluster:
-        leader = await cluster.leader()
-        await leader.put("a", "1")
-        await trio.sleep(1)
-        flushed = leader.store.last_applied
-        await leader.put("a", "2")
-        assert leader.store.last_applied == flushed + 1
-        good = getattr(leader.store, method)
-
-        def bad(*_: Any) -> None:
-            leader.store._go_back()
-            raise OSError(ENOSPC, "the key-value store failed: full", str(tmp_path))
-
-        setattr(leader.store, method, bad)
-        if method == "apply":
-            with pytest.raises(OutcomeUnknown):
-                await leader.put("b", "1", timeout=1)
-        await until(lambda: leader.driver.problem is not None)
-        assert leader.driver.applier.applied_index == leader.store.last_applied == flushed
-        with pytest.raises((NoQuorum, Busy)):
-            await leader.get("a", timeout=3)
-        assert await leader.get("a", stale=True) == "1"
-        new = await cluster.leader(among=[n for n in cluster.names if n != leader.name])
-        assert await new.get("a") == "2"
-        setattr(leader.store, method, good)
-        await new.put("c", "3")
-        await until(lambda: leader.driver.problem is None)
-        assert await leader.get("c") == "3"
-        assert await leader.get("a", stale=True) == "2"
-
-
-async def test_a_state_that_cannot_be_flushed_at_all_ends_the_node(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
-    async with running(tmp_path) as cluster:
-        leader = await cluster.leader()
-        await leader.put("a", "1")
-
-        def bad() -> None:
-            raise OSError(EIO, "the key-value store failed: disk I/O error", str(tmp_path))
-
-        leader.is_killed = True
-        setattr(leader.store, "flush", bad)  # noqa: B010 - a method
-        await until(lambda: leader.error is not None)
-        assert isinstance(leader.error, BaseExceptionGroup)
-        assert leader.error.subgroup(StorageFailed) is not None
 
 
 async def test_a_stalled_disk_costs_leadership(autojump_clock: MockClock, tmp_path: Path) -> None:

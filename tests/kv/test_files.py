@@ -27,7 +27,6 @@ def fill(store: KeyValueStore, count: int, size: int = 100) -> None:
             for i in range(first, first + count)
         ]
     )
-    store.flush()
 
 
 def items(store: KeyValueStore, query: commands.Query) -> tuple[Item, ...]:
@@ -248,7 +247,6 @@ def test_restore_replaces_everything(tmp_path: Path, snapshot: Path) -> None:
     store = KeyValueStore(tmp_path / "state")
     fill(store, 300)
     store.apply([Committed(301, 2, 0, commands.encode(Put(b"only here", b"")))])
-    store.flush()
     assert len(items(store, Get(b"only here"))) == 1
     store.restore(snapshot)
     assert (store.last_applied, store.last_applied_term) == (100, 2)

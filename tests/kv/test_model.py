@@ -68,7 +68,6 @@ class AgainstDictionary(RuleBasedStateMachine):
         self.contents: Contents = {}
         self.index = 0
         self.snapshot: tuple[Path, Contents, int] | None = None
-        self.flushed: tuple[Contents, int] = ({}, 0)
 
     @rule(batch=st.lists(operations, min_size=1, max_size=6))
     def apply(self, batch: list[commands.Command]) -> None:
@@ -80,21 +79,11 @@ class AgainstDictionary(RuleBasedStateMachine):
         results = self.store.apply(entries)
         assert [commands.decode_result(result) for result in results] == expected
 
-    @rule()
-    def flush(self) -> None:
-        self.store.flush()
-        self.flushed = (dict(self.contents), self.index)
-
     @rule(key=keys)
     def get(self, key: bytes) -> None:
-        """A thread sees what is flushed, the event loop what is applied."""
-        query = commands.encode(Get(key))
-        for read, contents in (
-            (self.store.read, self.flushed[0]),
-            (self.store.read_now, self.contents),
-        ):
-            expected = contents.get(key)
-            found = commands.decode_items(read(query)).items
+        expected = self.contents.get(key)
+        for read in (self.store.read, self.store.read_now):
+            found = commands.decode_items(read(commands.encode(Get(key)))).items
             assert found == (() if expected is None else (Item(key, *expected),))
 
     @rule(
@@ -102,7 +91,6 @@ class AgainstDictionary(RuleBasedStateMachine):
     )
     def range(self, prefix: bytes, limit: int, after: bytes | None) -> None:
         query = commands.encode(Range(prefix, limit, after))
-        self.flush()
         found = commands.decode_items(self.store.read(query))
         expected = [
             Item(key, *self.contents[key])
@@ -116,7 +104,6 @@ class AgainstDictionary(RuleBasedStateMachine):
     def restart(self) -> None:
         self.store.close()
         self.store = KeyValueStore(self.directory / str(self.lives))
-        self.flushed = (dict(self.contents), self.index)
 
     @rule()
     def kill(self) -> None:
@@ -127,13 +114,11 @@ class AgainstDictionary(RuleBasedStateMachine):
         (copy / "kv.db-shm").unlink(missing_ok=True)
         self.store.close()
         self.store = KeyValueStore(copy)
-        self.contents, self.index = dict(self.flushed[0]), self.flushed[1]
 
     @rule()
     def take_snapshot(self) -> None:
         path = self.directory / f"snapshot-{self.index}"
         path.unlink(missing_ok=True)
-        self.flush()
         assert self.store.snapshot(path) == self.index
         self.snapshot = (path, dict(self.contents), self.index)
 
@@ -143,7 +128,6 @@ class AgainstDictionary(RuleBasedStateMachine):
             path, contents, index = self.snapshot
             self.store.restore(path)
             self.contents, self.index = dict(contents), index
-            self.flushed = (dict(contents), index)
 
     @invariant()
     def index_agrees(self) -> None:

@@ -133,9 +133,6 @@ class Machine:
     def read_now(self, query: bytes) -> bytes:
         return self.read(query)
 
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
     def scratch(self, directory: Path) -> Machine:
         del directory
         return Machine(self.files)
