@@ -125,8 +125,9 @@ class Loop:
 
     def fail(self, error: Exception) -> None:
         """End the node, whoever has found out that it must."""
-        self.is_over = True
-        self._nursery.start_soon(_raise, error)
+        if not self.is_over:
+            self.is_over = True
+            self._nursery.start_soon(_raise, error)
 
     def saved(self, update: Update) -> None:
         """What it wanted durable is."""

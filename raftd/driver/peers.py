@@ -157,6 +157,8 @@ class Peers:
         answer: Promise[AnyMessage] = Promise()
 
         def came(carried: Promise[bytes]) -> None:
+            if self._nursery is None:
+                return
             try:
                 data = carried.result()
             except Unreachable as error:
@@ -165,7 +167,7 @@ class Peers:
             known = self._open_now(peer, data)
             if known is not None:
                 answer.set(known)
-            elif self._nursery is not None:
+            else:
                 failures = (Unreachable, PeerRefused)
                 opened = in_task(self._nursery, self._open, peer, data, failures=failures)
                 opened.when_done(answer.follow)
@@ -207,14 +209,14 @@ class Peers:
 
     def handle(self, data: bytes, handler: Handler) -> Promise[bytes | None]:
         """Check a request, have it handled, wrap the answer; None: no answer."""
+        if self._nursery is None:
+            return Promise.done(None)
         try:
             envelope = codec.decode(data)
             if self._admits(envelope, envelope.sender):
                 return self._have_handled(envelope, handler)
         except (DecodeError, Stranger):
             pass
-        if self._nursery is None:
-            return Promise.done(None)
         return in_task(self._nursery, self._handle, data, handler)
 
     def _have_handled(self, envelope: Envelope, handler: Handler) -> Promise[bytes | None]:

@@ -71,6 +71,7 @@ class Reads:
         self._nursery: trio.Nursery
         self._waiting: set[_Read] = set()
         self._bell = doorbell()
+        self._is_over = False
         self._round: Promise[int | None] | None = None
         self._round_began = 0.0
         self._tickets: dict[int, Promise[int | None]] = {}
@@ -118,11 +119,14 @@ class Reads:
 
     async def run(self) -> None:
         async with trio.open_nursery() as self._nursery:
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._is_over = True
 
     def _confirm(self) -> None:
         """One round for all reads that have come."""
-        if self._round is not None or not self._queue:
+        if self._round is not None or not self._queue or self._is_over:
             return
         batch, self._queue = self._queue, []
         self._round_began = trio.current_time()
@@ -131,6 +135,8 @@ class Reads:
 
     def _confirmed(self, batch: list[_Read], confirmed: Promise[int | None]) -> None:
         self._round = None
+        if self._is_over:
+            return
         index = confirmed.result()
         if index is None:
             self._queue = _without_answer(batch) + self._queue
@@ -163,7 +169,7 @@ class Reads:
                 self._finish(read, self._answer_of(self._state_machine.read_now, read.query))
             else:
                 slow.append(read)
-        if slow:
+        if slow and not self._is_over:
             self._nursery.start_soon(self._answer_in_thread, slow)
 
     async def _answer_in_thread(self, batch: list[_Read]) -> None:

@@ -285,3 +285,22 @@ async def test_a_follower_far_behind_is_fed_from_the_disk(
         last = leader.driver.raft.server.log.last_index
         await until(lambda: cluster[late].driver.applier.applied_index >= last)
         assert await cluster[late].get("k0", stale=True) == "v" * 50
+
+
+async def test_answers_that_come_behind_the_end_are_not_heard(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A node that ends for a reason of its own ends with that."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        follower = next(node for node in cluster.nodes.values() if node is not leader)
+        cluster.network.isolate(follower.name, cluster.names)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.get, "a")
+            await trio.sleep(0.1)
+            await cluster.crash(follower.name)
+            await trio.sleep(30)
+            nursery.cancel_scope.cancel()
+        assert follower.error is None
+        assert follower.driver.peers.strangers == 0
