@@ -26,7 +26,8 @@ from raftd.transport.transport import Unreachable
 log = logging.getLogger("raftd.raft")
 
 PATIENCE = 10
-"""Timeouts until a request is given up that the algorithm does not answer."""
+"""Timeouts that a snapshot may take, and until a request is given up that the algorithm does not
+answer."""
 MAX_CALLS = 64
 """Requests to one peer that may be without an answer; further ones count as lost."""
 
@@ -110,7 +111,7 @@ class Exchange:
         filled = await self._snapshots.fill(request)
         if filled is None:
             raise Unreachable("the snapshot is not here any more", sent=False)
-        return await self._peers.call(peer, filled, self._timeout * 10)
+        return await self._peers.call(peer, filled, PATIENCE * self._timeout)
 
     def _answered(self, peer: str, request_id: int, call: Promise[AnyMessage]) -> None:
         self._calls[peer] -= 1

@@ -104,16 +104,16 @@ class Reads:
         leader = self._raft.server.leader
         for read in late:
             self._waiting.discard(read)
-            if read.index > self._applier.applied_index:
-                applied = self._applier.applied_index
+            error: Exception
+            applied = self._applier.applied_index
+            if read.index > applied:
                 why = f"this node has applied entry {applied}, and needs {read.index} for an answer"
-                read.promise.fail(Busy(f"{why}; try again a little later"))
+                error = Busy(f"{why}; try again a little later")
             elif leader is None:
-                why = "there is no leader: fewer than a majority of the voters agree"
-                read.promise.fail(NoQuorum(why))
+                error = NoQuorum("there is no leader: fewer than a majority of the voters agree")
             else:
-                why = f"{leader} could not confirm in time that it still leads"
-                read.promise.fail(NoQuorum(why))
+                error = NoQuorum(f"{leader} could not confirm in time that it still leads")
+            read.promise.fail(error)
         if self._round is not None and now - self._round_began >= self._round_timeout:
             self._round.set(None)
 

@@ -54,7 +54,7 @@ async def test_a_read_that_waits_for_the_state_says_so(
     async with running(tmp_path) as cluster:
         leader = await cluster.leader()
         await leader.put("a", "1")
-        follower = next(node for node in cluster.nodes.values() if node is not leader)
+        follower = (await cluster.followers())[0]
         await until(lambda: follower.driver.applier.applied_index == 2)
         async with follower.driver.applier._busy:
             await leader.put("a", "2")

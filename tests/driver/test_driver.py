@@ -294,7 +294,7 @@ async def test_answers_that_come_behind_the_end_are_not_heard(
     async with running(tmp_path) as cluster:
         leader = await cluster.leader()
         await leader.put("a", "1")
-        follower = next(node for node in cluster.nodes.values() if node is not leader)
+        follower = (await cluster.followers())[0]
         cluster.network.isolate(follower.name, cluster.names)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follower.get, "a")
