@@ -38,6 +38,7 @@ from raftd.driver.exchange import Exchange
 from raftd.driver.forwarding import Forwarding
 from raftd.driver.history import History, State
 from raftd.driver.leadership import Leadership
+from raftd.driver.life import Life
 from raftd.driver.log_view import LogFollower, LogView
 from raftd.driver.loop import Loop
 from raftd.driver.members import Members
@@ -145,12 +146,13 @@ class Driver:
             membership_index=disk.identity.membership_index,
             told_removed=disk.standing.removed_at > 0,
         )
-        self._loop = loop = Loop(raft, disk, offload, self._tell_changes)
+        self._life = life = Life()
+        self._loop = loop = Loop(raft, disk, life, offload, self._tell_changes)
         self._view: tuple[object, ...] = ()
         self._asked = Signal()
         self.changed = Signal()
         """Fires when role, leader or term have changed, or a transfer began or ended."""
-        self.peers = Peers(network, disk, raft.server, offload, self._told_removed)
+        self.peers = Peers(network, disk, raft.server, life, offload, self._told_removed)
         round_timeout = settings.raft.election_timeout[0]
         self.contacts = Contacts(raft, self.peers, disk.initial, addresses or {}, round_timeout)
         self.applier = Applier(
@@ -172,10 +174,10 @@ class Driver:
         )
         self.saver = Saver(
             disk,
+            life,
             offload,
             offload_saves,
             loop.saved,
-            loop.fail,
             self.snapshots.install,
             self._disk_changed,
             stall_limit=settings.raft.election_timeout[1],
@@ -196,6 +198,7 @@ class Driver:
             self.applier,
             self.peers,
             state_machine,
+            life,
             offload,
             loop.kick,
             self.changed,
@@ -244,6 +247,9 @@ class Driver:
             raft,
             self.peers,
             self.snapshots,
+            life,
+            loop.kick,
+            loop.look,
             self._answer_client,
             lambda: self.problem is None,
             settings.raft.election_timeout[1],
@@ -370,15 +376,12 @@ class Driver:
         self._disk_changed()
         self.contacts.update()
         async with trio.open_nursery() as nursery:
-            self._loop.begin(nursery)
-            self.saver.begin(nursery)
-            self.peers.begin(nursery)
+            self._life.begin(nursery)
             parts = (
                 self._exchange,
                 self.saver,
                 self.applier,
                 self.writes,
-                self.reads,
                 self.snapshots,
                 self.checks,
             )
@@ -392,7 +395,7 @@ class Driver:
             try:
                 await self._loop.run()
             finally:
-                self.peers.begin(None)
+                self._life.end()
 
     async def _expire(self) -> None:
         """End the calls whose time is over; one look at all of them now and then costs less than a

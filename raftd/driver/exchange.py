@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import trio
 
 from raftd.codec import ClientMessage
+from raftd.driver.life import Life
 from raftd.driver.peers import AnyMessage, PeerRefused, Peers
 from raftd.driver.snapshots import Snapshots
-from raftd.promise import Promise, in_task
+from raftd.promise import Promise
 from raftd.raft.messages import InstallSnapshotRequest, Request, Response
 from raftd.raft.raft import Raft
 from raftd.raft.update import Outgoing
@@ -32,24 +32,6 @@ MAX_CALLS = 64
 """Requests to one peer that may be without an answer; further ones count as lost."""
 
 
-class Looking(Protocol):
-    """The driver's loop, which looks at the algorithm's updates."""
-
-    is_over: bool
-
-    def kick(self) -> None:
-        """Soon."""
-        ...
-
-    def look(self) -> None:
-        """Now."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """End the node."""
-        ...
-
-
 class Exchange:
     """`takes_large`: whether there is room on the disk for more entries, or a snapshot."""
 
@@ -58,14 +40,21 @@ class Exchange:
         raft: Raft,
         peers: Peers,
         snapshots: Snapshots,
+        life: Life,
+        kick: Callable[[], None],
+        look: Callable[[], None],
         answer: Callable[[ClientMessage], Awaitable[AnyMessage | None]],
         takes_large: Callable[[], bool],
         timeout: float,
     ) -> None:
-        """`answer` is for what is not the algorithm's; `timeout` in seconds, for each request."""
+        """`kick` has the algorithm's update looked at soon, `look` now. `answer` is for what is not
+        the algorithm's; `timeout` in seconds, for each request."""
         self._raft = raft
         self._peers = peers
         self._snapshots = snapshots
+        self._life = life
+        self._kick = kick
+        self._look = look
         self._answer_client = answer
         self._takes_large = takes_large
         self._timeout = timeout
@@ -73,13 +62,6 @@ class Exchange:
         self._answers: dict[tuple[str, int], tuple[float, Promise[AnyMessage | None]]] = {}
         """The requests under way, and when they are given up."""
         self._calls: dict[str, int] = {}
-        self._nursery: trio.Nursery
-        self._loop: Looking
-
-    def begin(self, nursery: trio.Nursery, loop: Looking) -> None:
-        """Where requests live from now on, and who is to look at what they bring."""
-        self._nursery = nursery
-        self._loop = loop
 
     # ---- to peers
 
@@ -96,13 +78,8 @@ class Exchange:
             return
         self._calls[peer] = calls + 1
         if isinstance(message, InstallSnapshotRequest):
-            call = in_task(
-                self._nursery,
-                self._install_snapshot,
-                peer,
-                message,
-                failures=(Unreachable, PeerRefused),
-            )
+            failures = (Unreachable, PeerRefused)
+            call = self._life.call(self._install_snapshot, peer, message, failures=failures)
         else:
             call = self._peers.call(peer, message, self._timeout)
         call.when_done(functools.partial(self._answered, peer, message.request_id))
@@ -115,7 +92,7 @@ class Exchange:
 
     def _answered(self, peer: str, request_id: int, call: Promise[AnyMessage]) -> None:
         self._calls[peer] -= 1
-        if self._loop.is_over:
+        if self._life.is_over:
             return
         try:
             response = call.result()
@@ -128,8 +105,8 @@ class Exchange:
             else:
                 self._raft.unanswered(now, peer, request_id)
         except Exception as error:
-            self._loop.fail(error)
-        self._loop.look()
+            self._life.fail(error)
+        self._look()
 
     # ---- from peers
 
@@ -151,9 +128,9 @@ class Exchange:
     def _answer(self, sender: str, message: AnyMessage) -> Promise[AnyMessage | None]:
         if isinstance(message, Request):
             return self._answer_request(sender, message)
-        if isinstance(message, Response) or self._loop.is_over:
+        if isinstance(message, Response):
             return Promise.done(None)
-        return in_task(self._nursery, self._answer_for_client, message)
+        return self._life.call(self._answer_for_client, message)
 
     async def _answer_for_client(self, message: ClientMessage) -> AnyMessage | None:
         try:
@@ -171,7 +148,7 @@ class Exchange:
         answer: Promise[AnyMessage | None] = Promise()
         self._answers[key] = (trio.current_time() + PATIENCE * self._timeout, answer)
         self._inbox.append((sender, request))
-        self._loop.kick()
+        self._kick()
         return answer
 
     async def run(self) -> None:

@@ -15,6 +15,7 @@ from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.contacts import Contacts
 from raftd.driver.exchange import Exchange
+from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.driver.reads import Reads
 from raftd.driver.saver import Saver
@@ -32,10 +33,11 @@ class Loop:
     """`connect` gives it the parts that do the work; `stepped` is called after each update."""
 
     def __init__(
-        self, raft: Raft, disk: Disk, offload: Offload, stepped: Callable[[], None]
+        self, raft: Raft, disk: Disk, life: Life, offload: Offload, stepped: Callable[[], None]
     ) -> None:
         self._raft = raft
         self._disk = disk
+        self._life = life
         self._offload = offload
         self._stepped = stepped
         self._bell = doorbell()
@@ -43,12 +45,9 @@ class Loop:
         self._is_kicked = False
         self._is_looking = False
         self._look_again = False
-        self.is_over = True
-        """Nothing is called any more."""
         self.deadline = -math.inf
         """When the algorithm wants to be called, in trio's seconds."""
         self._waits_until = -math.inf
-        self._nursery: trio.Nursery
         self._exchange: Exchange
         self._saver: Saver
         self._applier: Applier
@@ -73,26 +72,17 @@ class Loop:
         self._snapshots = snapshots
         self._contacts = contacts
 
-    def begin(self, nursery: trio.Nursery) -> None:
-        """Where work lives that an update asks for."""
-        self._nursery = nursery
-        self._exchange.begin(nursery, self)
-
     async def run(self) -> None:
         """Until cancelled."""
-        self.is_over = False
-        try:
-            while True:
-                self.look()
-                self._waits_until = self.deadline
-                with trio.move_on_at(self.deadline):
-                    await self._wake.wait()
-                self._wake = trio.Event()
-                now = trio.current_time()
-                if now >= self.deadline:
-                    self._raft.timed_out(now)
-        finally:
-            self.is_over = True
+        while True:
+            self.look()
+            self._waits_until = self.deadline
+            with trio.move_on_at(self.deadline):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            now = trio.current_time()
+            if now >= self.deadline:
+                self._raft.timed_out(now)
 
     def kick(self) -> None:
         """The algorithm was told something: look at its update soon, behind all that has come
@@ -108,7 +98,7 @@ class Loop:
     def look(self) -> None:
         """The same, now: where nothing is gained by waiting for more."""
         self._look_again = True
-        if self._is_looking or self.is_over:
+        if self._is_looking or self._life.is_over:
             return
         self._is_looking = True
         try:
@@ -117,22 +107,14 @@ class Loop:
                 self._exchange.take_inbox()
                 self._step()
         except Exception as error:
-            self.fail(error)
+            self._life.fail(error)
         finally:
             self._is_looking = False
         if self.deadline < self._waits_until:
             self._wake.set()
 
-    def fail(self, error: Exception) -> None:
-        """End the node, whoever has found out that it must."""
-        if not self.is_over:
-            self.is_over = True
-            self._nursery.start_soon(_raise, error)
-
     def saved(self, update: Update) -> None:
         """What it wanted durable is."""
-        if self.is_over:
-            return
         self._raft.persisted(trio.current_time(), update)
         for outgoing in update.messages_after_save:
             self._exchange.send(outgoing)
@@ -155,9 +137,9 @@ class Loop:
         for read in update.reads:
             self._reads.ready(read)
         for wanted in update.entries_wanted:
-            self._nursery.start_soon(self._read_entries, wanted)
+            self._life.start(self._read_entries, wanted)
         for chunk in update.snapshot_chunks:
-            self._nursery.start_soon(self._write_chunk, chunk)
+            self._life.start(self._write_chunk, chunk)
         self.deadline = update.deadline
         self._contacts.update()
         self._stepped()
@@ -193,7 +175,3 @@ class Loop:
         self._raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
         self.kick()
         await self._snapshots.discard_others(self._raft.server.snapshot)
-
-
-async def _raise(error: Exception) -> None:
-    raise error

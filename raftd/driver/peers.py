@@ -21,8 +21,9 @@ import trio
 
 from raftd import codec, journal
 from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
+from raftd.driver.life import Life
 from raftd.driver.offload import Offload
-from raftd.promise import Promise, in_task
+from raftd.promise import Promise
 from raftd.raft.messages import Message, Response
 from raftd.storage.disk import DiskFull, Identity, PeerIdentity, Standing, membership_index
 from raftd.transport.transport import Unreachable
@@ -110,6 +111,7 @@ class Peers:
         carrier: Carrier,
         store: PeerStore,
         roster: Roster,
+        life: Life,
         offload: Offload,
         told_removed: Callable[[], None],
     ) -> None:
@@ -117,9 +119,9 @@ class Peers:
         self._carrier = carrier
         self._store = store
         self._roster = roster
+        self._life = life
         self._offload = offload
         self._told_removed = told_removed
-        self._nursery: trio.Nursery | None = None
         self._remembering = trio.Lock()
         self._said: set[str] = set()
         self.refused: dict[str, str] = {}
@@ -146,56 +148,50 @@ class Peers:
         known = self._store.known_peers.get(name)
         return known is not None and self._roster.counts(name, known.membership_index)
 
-    def begin(self, nursery: trio.Nursery | None) -> None:
-        """Where work lives from now on that has to wait for the disk; None: nothing is answered any
-        more."""
-        self._nursery = nursery
-
     def call(self, peer: str, message: AnyMessage, timeout: float) -> Promise[AnyMessage]:
         """The peer's answer; fails with Unreachable or PeerRefused, at the latest after `timeout`
         seconds."""
         answer: Promise[AnyMessage] = Promise()
 
         def came(carried: Promise[bytes]) -> None:
-            if self._nursery is None:
+            if self._life.is_over:
                 return
             try:
-                data = carried.result()
+                envelope = codec.decode(carried.result())
             except Unreachable as error:
                 answer.fail(error)
-                return
-            known = self._open_now(peer, data)
-            if known is not None:
-                answer.set(known)
+            except DecodeError as error:
+                self._refuse(peer, str(error))
+                answer.fail(Unreachable(str(error)))
             else:
-                failures = (Unreachable, PeerRefused)
-                opened = in_task(self._nursery, self._open, peer, data, failures=failures)
-                opened.when_done(answer.follow)
+                if self._is_usual(envelope, peer):
+                    self.refused_by.pop(peer, None)
+                    answer.set(envelope.message)
+                else:
+                    failures = (Unreachable, PeerRefused)
+                    opened = self._life.call(self._open, peer, envelope, failures=failures)
+                    opened.when_done(answer.follow)
 
         request = codec.encode(self._envelope(peer, message))
         self._carrier.call(peer, request, timeout).when_done(came)
         return answer
 
-    def _open_now(self, peer: str, data: bytes) -> AnyMessage | None:
-        """An answer of which nothing is new but what it says; None: it is one for `_open`."""
+    def _is_usual(self, envelope: Envelope, expected: str) -> bool:
+        """Nothing is new of it but what it says."""
         try:
-            envelope = codec.decode(data)
-            if not self._admits(envelope, peer) or isinstance(envelope.message, RefusedResponse):
-                return None
-        except (DecodeError, Stranger):
-            return None
-        self.refused_by.pop(peer, None)
-        return envelope.message
+            admitted = self._admits(envelope, expected)
+        except Stranger:
+            return False
+        return admitted and not isinstance(envelope.message, RefusedResponse)
 
-    async def _open(self, peer: str, data: bytes) -> AnyMessage:
-        """Raises Unreachable, PeerRefused."""
+    async def _open(self, peer: str, envelope: Envelope) -> AnyMessage:
+        """An answer that is not usual. Raises Unreachable, PeerRefused."""
         try:
-            envelope = codec.decode(data)
             await self._admit(envelope, peer)
         except Disowned as error:
             await self._disowned(peer, error)
             raise PeerRefused(str(error)) from error
-        except (DecodeError, Stranger) as error:
+        except Stranger as error:
             self._refuse(peer, str(error))
             raise Unreachable(str(error)) from error
         except DiskFull as error:
@@ -209,15 +205,16 @@ class Peers:
 
     def handle(self, data: bytes, handler: Handler) -> Promise[bytes | None]:
         """Check a request, have it handled, wrap the answer; None: no answer."""
-        if self._nursery is None:
+        if self._life.is_over:
             return Promise.done(None)
         try:
             envelope = codec.decode(data)
-            if self._admits(envelope, envelope.sender):
-                return self._have_handled(envelope, handler)
-        except (DecodeError, Stranger):
-            pass
-        return in_task(self._nursery, self._handle, data, handler)
+        except DecodeError as error:
+            self._refuse(None, str(error))
+            return Promise.done(None)
+        if self._is_usual(envelope, envelope.sender):
+            return self._have_handled(envelope, handler)
+        return self._life.call(self._handle, envelope, handler)
 
     def _have_handled(self, envelope: Envelope, handler: Handler) -> Promise[bytes | None]:
         reply: Promise[bytes | None] = Promise()
@@ -232,13 +229,8 @@ class Peers:
         handler(envelope.sender, envelope.message).when_done(wrap)
         return reply
 
-    async def _handle(self, data: bytes, handler: Handler) -> bytes | None:
-        """A request of which not only the message is new."""
-        try:
-            envelope = codec.decode(data)
-        except DecodeError as error:
-            self._refuse(None, str(error))
-            return None
+    async def _handle(self, envelope: Envelope, handler: Handler) -> bytes | None:
+        """A request that is not usual."""
         try:
             await self._admit(envelope, envelope.sender)
         except Stranger as error:

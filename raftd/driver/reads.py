@@ -14,6 +14,7 @@ from raftd.codec import ReadIndexRequest, ReadIndexResponse
 from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, Refused
+from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.driver.peers import AnyMessage, PeerRefused, Peers
 from raftd.driver.waiting import Signal
@@ -50,6 +51,7 @@ class Reads:
         applier: Applier,
         peers: Peers,
         state_machine: StateMachine,
+        life: Life,
         offload: Offload,
         kick: Callable[[], None],
         changed: Signal,
@@ -62,16 +64,15 @@ class Reads:
         self._applier = applier
         self._peers = peers
         self._state_machine = state_machine
+        self._life = life
         self._offload = offload
         self._kick = kick
         self._changed = changed
         self._round_timeout = round_timeout
         self._in_place = in_place
         self._queue: list[_Read] = []
-        self._nursery: trio.Nursery
         self._waiting: set[_Read] = set()
         self._bell = doorbell()
-        self._is_over = False
         self._round: Promise[int | None] | None = None
         self._round_began = 0.0
         self._tickets: dict[int, Promise[int | None]] = {}
@@ -117,16 +118,9 @@ class Reads:
         if self._round is not None and now - self._round_began >= self._round_timeout:
             self._round.set(None)
 
-    async def run(self) -> None:
-        async with trio.open_nursery() as self._nursery:
-            try:
-                await trio.sleep_forever()
-            finally:
-                self._is_over = True
-
     def _confirm(self) -> None:
         """One round for all reads that have come."""
-        if self._round is not None or not self._queue or self._is_over:
+        if self._round is not None or not self._queue or self._life.is_over:
             return
         batch, self._queue = self._queue, []
         self._round_began = trio.current_time()
@@ -135,20 +129,20 @@ class Reads:
 
     def _confirmed(self, batch: list[_Read], confirmed: Promise[int | None]) -> None:
         self._round = None
-        if self._is_over:
+        if self._life.is_over:
             return
         index = confirmed.result()
         if index is None:
             self._queue = _without_answer(batch) + self._queue
             if self._queue:
-                self._nursery.start_soon(self._confirm_later, self._changed.next)
+                self._life.start(self._confirm_later, self._changed.next)
             return
         if index <= self._applier.applied_index:
             self._answer(batch)
         else:
             for read in batch:
                 read.index = index
-            self._nursery.start_soon(self._answer_later, batch, index)
+            self._life.start(self._answer_later, batch, index)
         self._confirm()
 
     async def _confirm_later(self, changed: trio.Event) -> None:
@@ -169,8 +163,8 @@ class Reads:
                 self._finish(read, self._answer_of(self._state_machine.read_now, read.query))
             else:
                 slow.append(read)
-        if slow and not self._is_over:
-            self._nursery.start_soon(self._answer_in_thread, slow)
+        if slow:
+            self._life.start(self._answer_in_thread, slow)
 
     async def _answer_in_thread(self, batch: list[_Read]) -> None:
         read = self._state_machine.read

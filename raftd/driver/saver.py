@@ -15,8 +15,9 @@ from typing import Any
 import trio
 
 from raftd import journal
+from raftd.driver.life import Life
 from raftd.driver.offload import Offload
-from raftd.promise import Promise, in_task
+from raftd.promise import Promise
 from raftd.raft.log import Entry
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.raft.update import Update
@@ -41,10 +42,10 @@ class Saver:
     def __init__(
         self,
         disk: Disk,
+        life: Life,
         offload: Offload,
         write: Write | None,
         saved: Callable[[Update], None],
-        failed: Callable[[Exception], None],
         install: Callable[[SnapshotMetadata], Awaitable[None]],
         disk_changed: Callable[[], None],
         stall_limit: float,
@@ -53,25 +54,19 @@ class Saver:
         received snapshot in place; `disk_changed` is told when `problem` comes or goes; a save that
         takes more than `stall_limit` seconds is a problem."""
         self._disk = disk
+        self._life = life
         self._offload = offload
         self._write = write or self._in_task
         self._saved = saved
-        self._failed = failed
         self._install = install
         self._disk_changed = disk_changed
         self.stall_limit = stall_limit
         self._pending: list[Update] = []
-        self._nursery: trio.Nursery
-        self._is_over = False
         self._started: float | None = None
         self._spare_wanted = trio.Event()
         self.is_idle = True
         self.problem: str | None = None
         """Why the disk takes no writes now; None: it does."""
-
-    def begin(self, nursery: trio.Nursery) -> None:
-        """Where work lives that takes more than one write."""
-        self._nursery = nursery
 
     def put(self, update: Update) -> None:
         self._pending.append(update)
@@ -91,22 +86,19 @@ class Saver:
         return started is not None and trio.current_time() - started > self.stall_limit
 
     async def run(self) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._watch)
-                nursery.start_soon(self._prepare_spares)
-        finally:
-            self._is_over = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._prepare_spares)
 
     def _in_task(self, *call: Any) -> Promise[None]:
-        return in_task(self._nursery, self._offload, *call, failures=(Exception,))
+        return self._life.call(self._offload, *call, failures=(Exception,))
 
     def _save_next(self) -> None:
         """Begin to save what has gathered."""
         updates = self._take()
         hard_state, entries = _combine(updates)
         if updates[0].snapshot_to_install is not None:
-            self._nursery.start_soon(self._save_slowly, updates)
+            self._life.start(self._save_slowly, updates)
         elif hard_state is None and not entries:
             self._finish(updates)
         else:
@@ -116,14 +108,12 @@ class Saver:
 
     def _written(self, updates: list[Update], written: Promise[None]) -> None:
         self._started = None
-        if self._is_over:
-            return
         try:
             written.result()
         except DiskFull:
-            self._nursery.start_soon(self._save_slowly, updates)
+            self._life.start(self._save_slowly, updates)
         except Exception as error:
-            self._failed(error)
+            self._life.fail(error)
         else:
             if self.problem is not None:
                 self._set_problem(None)
@@ -131,11 +121,13 @@ class Saver:
 
     def _finish(self, updates: list[Update]) -> None:
         """All that is durable."""
+        if self._life.is_over:
+            return
         try:
             for update in updates:
                 self._saved(update)
         except Exception as error:
-            self._failed(error)
+            self._life.fail(error)
             return
         self.is_idle = not self._pending
         if self._pending:
