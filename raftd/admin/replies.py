@@ -68,10 +68,8 @@ class Replies:
 
     def take_place(self, size: int, *, oneway: bool = False) -> Place:
         """At the end of the queue, for a call of `size` bytes. Raises OutOfMemory."""
-        memory = self._memory
-        if size > memory.free:
+        if not self._memory.take(size):
             raise OutOfMemory
-        memory.free -= size
         self.held += size
         place = Place(size, oneway)
         if not oneway:
@@ -175,6 +173,6 @@ class Replies:
         return False
 
     def _release(self, size: int) -> None:
-        self._memory.free += size
+        self._memory.take(-size)
         self.held -= size
         self._on_progress()

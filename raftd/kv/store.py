@@ -43,7 +43,6 @@ _GET_TAG = encode(Get(b""))[1:2]
 _GET_AND_POSITION = (
     "SELECT last_applied_index, revision, value FROM position LEFT JOIN items ON key = ?"
 )
-_GET = "SELECT value, revision FROM items WHERE key = ?"
 _ADVANCE = "UPDATE position SET last_applied_index = ?, last_applied_term = ?"
 
 
@@ -71,7 +70,6 @@ class KeyValueStore:
         self._writer = database.open_writer(self._path)
         self._table = Table(self._writer)
         self._transaction = database.Transaction(self._writer, "IMMEDIATE")
-        self._cursor = self._writer.cursor()
         self._last_applied, self._last_applied_term = database.position(self._writer)
         self._context = database.context(self._writer)
 
@@ -117,8 +115,8 @@ class KeyValueStore:
         wanted = _decoded(query)
         assert isinstance(wanted, Get)
         with self._os_errors:
-            row = self._cursor.execute(_GET, (wanted.key,)).fetchone()
-        items = () if row is None else (Item(wanted.key, *row),)
+            found = self._table.get(wanted.key)
+        items = () if found is None else (Item(wanted.key, found[1], found[0]),)
         return encode(Items(items, more=False, applied_index=self._last_applied))
 
     def read(self, query: bytes) -> bytes:

@@ -52,8 +52,13 @@ class Table:
             case _ as never:
                 assert_never(never)
 
+    def get(self, key: bytes) -> tuple[int, bytes] | None:
+        """Revision and value; None: there is none. Raises sqlite3.Error."""
+        row: tuple[int, bytes] | None = self._cursor.execute(_GET, (key,)).fetchone()
+        return row
+
     def _compare_and_set(self, command: CompareAndSet, index: int) -> Result:
-        row = self._cursor.execute(_GET, (command.key,)).fetchone()
+        row = self.get(command.key)
         revision, value = (0, None) if row is None else row
         if command.expected_revision is not None:
             as_expected = revision == command.expected_revision
