@@ -172,6 +172,6 @@ def _goals(all_goals: list[Goal]) -> Iterator[str]:
         value = "not measured" if goal.value is None else f"{goal.value:.{digits}f}"
         met = {True: "met", False: "NOT MET", None: ""}[goal.met]
         unit = "" if goal.unit == "x" else f" {goal.unit}"
-        yield f"  {goal.what:45} {value:>12}   {sign} {goal.limit:g}{unit:4} {met}".rstrip()
+        yield f"  {goal.what:48} {value:>12}   {sign} {goal.limit:g}{unit:4} {met}".rstrip()
     if any(goal.value is None and f"{MANY_ENTRIES:,}" in goal.what for goal in all_goals):
         yield f"  (`make bench ENTRIES={MANY_ENTRIES}` measures a restart with so many)"
