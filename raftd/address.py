@@ -1,4 +1,5 @@
-"""Addresses of nodes: tcp://host:port, IPv6 in brackets (RFC 3986, 3.2.2). Text in, text out.
+"""Addresses of nodes: tcp://host:port, or tls+tcp:// for encrypted connections; IPv6 in brackets
+(RFC 3986, 3.2.2). Text in, text out.
 
 Names are not resolved here: what an address means is the host's business when it is dialled.
 """
@@ -10,6 +11,7 @@ import re
 
 import msgspec
 
+_PLAIN, _TLS = "tcp", "tls+tcp"
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _EXAMPLE = "write tcp://HOST:PORT, as in tcp://192.0.2.1:7001 or tcp://[2001:db8::1]:7001"
 
@@ -24,10 +26,11 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     """without brackets; IP addresses in their shortest form, names in lower case"""
     port: int
+    is_encrypted: bool = False
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return f"{_TLS if self.is_encrypted else _PLAIN}://{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:
@@ -47,16 +50,14 @@ def parse(text: str) -> Address:
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise AddressError(f"no tcp:// in front; {_EXAMPLE}")
-    if scheme.lower() == "tls+tcp":
-        raise AddressError("TLS between nodes is not available in this version; use tcp://")
-    if scheme.lower() != "tcp":
-        raise AddressError(f"the scheme is not tcp; {_EXAMPLE}")
+    if scheme.lower() not in {_PLAIN, _TLS}:
+        raise AddressError(f"the scheme is neither tcp nor tls+tcp; {_EXAMPLE}")
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
         raise AddressError(f"the port is missing; {_EXAMPLE}")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16):
         raise AddressError("the port is not a number from 1 to 65535; write tcp://HOST:PORT")
-    return Address(_host(host), int(port))
+    return Address(_host(host), int(port), scheme.lower() == _TLS)
 
 
 def _host(text: str) -> str:

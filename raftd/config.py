@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from raftd import address, places, settings
+from raftd.credentials import TlsFiles
 from raftd.join import Join
 from raftd.settings import Wrong, show
 
@@ -69,6 +70,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     socket: Path
     socket_group: str | None = None
     allow_plaintext: bool = False
+    tls: TlsFiles | None = None
+    """for encrypted connections; None: no address asks for any"""
     state_trace: Path | None = None
     limits: Limits = Limits()
     source: Path
@@ -91,7 +94,7 @@ def cluster_id(config: Config) -> bytes:
     return hashlib.sha256("\n".join([config.cluster, *members]).encode()).digest()[:16]
 
 
-_TABLES = ("members", "limits")
+_TABLES = ("members", "tls", "limits")
 _FITS = (  # the smaller limit, what comes on top, the larger limit, why
     ("entry_bytes", ENTRY_OVERHEAD_BYTES, "segment_bytes", "an entry must fit into a segment"),
     ("entry_bytes", ENTRY_OVERHEAD_BYTES, "uncommitted_bytes", "else no large entry gets in"),
@@ -113,6 +116,7 @@ class _Reading:
     def config(self) -> Config:
         top = self._decode(self._content())
         declared, limited = top.pop("members", None), top.pop("limits", {})
+        tls = top.pop("tls", None)
         top.setdefault("name", self._source.stem)
         values = self._checked("", top, settings.SETTINGS, _defaults(Config))
         members = self._members(declared, joins=values.get("join") is not None)
@@ -122,6 +126,9 @@ class _Reading:
             self._check_membership(values["name"], declared)
             self._add_places(values["name"], values, top)
             self._add_addresses(values["name"], values, members)
+            values["tls"] = self._tls(
+                values["name"], tls, [values.get("listen"), *members.values()]
+            )
         if self._problems:
             raise ConfigError(self._problems)
         return Config(
@@ -209,6 +216,24 @@ class _Reading:
                 )
         return limits
 
+    def _tls(self, name: str, table: object, urls: list[str | None]) -> TlsFiles | None:
+        """Wanted if there is a table of that name, or an address for it."""
+        if table is None:
+            if not any(url and address.parse(url).is_encrypted for url in urls):
+                return None
+            table = {}
+        if not isinstance(table, dict):
+            self._problem("tls", "is not a table; write [tls] on a line of its own")
+            return None
+        place = self._source.parent / "tls"
+        usual = {
+            "ca_file": place / "ca.pem",
+            "cert_file": place / f"{name}.pem",
+            "key_file": place / f"{name}.key",
+        }
+        files = self._checked("tls.", table, settings.TLS, usual)
+        return TlsFiles(**files) if files.keys() == usual.keys() else None
+
     def _members(self, table: object, *, joins: bool) -> dict[str, str]:
         if not isinstance(table, dict) or not table:
             example = '[members] on one line and node1 = "tcp://192.0.2.1:7001" on the next'
@@ -286,12 +311,16 @@ class _Reading:
                 f"{advertise} is not {own}, which [members] gives for {name}; make them equal",
             )
         listen = address.parse(values.setdefault("listen", advertise))
-        if not listen.is_loopback and values.get("allow_plaintext") is False:
+        exposed = not (listen.is_loopback or listen.is_encrypted)
+        if exposed and values.get("allow_plaintext") is False:
             self._problem(
                 "listen",
-                f"{listen} can be reached by other hosts, and what nodes say to each other is not "
-                "encrypted; if you trust that network write allow_plaintext = true",
+                f"{listen} can be reached by other hosts, and what nodes say to each other there "
+                "is not encrypted; write tls+tcp:// addresses, or, if you trust that network, "
+                "allow_plaintext = true",
             )
+        if listen.is_encrypted != address.parse(own).is_encrypted:
+            self._warn("listen", f"{listen} and {own}: only one of them is encrypted")
         if listen.is_loopback and not address.parse(own).is_loopback:
             self._warn("listen", f"no other host reaches {listen}; write {own}, or leave it out")
 
@@ -307,8 +336,9 @@ def _defaults(struct: type[Config | Limits]) -> dict[str, Any]:
 
 def _unknown(key: str, known: Mapping[str, object]) -> str:
     """Why `key` cannot stand in a table whose keys are `known`."""
-    if key in settings.LIMITS:
-        return "is one of [limits]; move it there"
+    for name, table in (("limits", settings.LIMITS), ("tls", settings.TLS)):
+        if key in table:
+            return f"is one of [{name}]; move it there"
     if key in settings.SETTINGS:
         return "does not belong into a table; move it above the first line in brackets"
     near = difflib.get_close_matches(key, [*known, *_TABLES], n=1)

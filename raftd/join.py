@@ -46,8 +46,13 @@ def configuration_file(
         f'join = "{join}"',
         *(f"{key} = {json.dumps(value)}" for key, value in settings.items()),
     ]
-    if not address.parse(members[name]).is_loopback:
+    own = address.parse(members[name])
+    if not (own.is_loopback or own.is_encrypted):
         lines.append("allow_plaintext = true  # the network between the hosts is trusted")
+    if own.is_encrypted:
+        lines.append(
+            f"# With ca.pem, {name}.pem and {name}.key in tls/ beside it: raftd certificates."
+        )
     lines += ["", "[members]"]
     lines += [f"{_key(member)} = {json.dumps(url)}" for member, url in sorted(members.items())]
     return "\n".join(lines) + "\n"

@@ -21,10 +21,11 @@ import trio
 
 import raftd
 from raftd import config as configuration
-from raftd import journal, logs
+from raftd import credentials, journal, logs
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
+from raftd.credentials import Credentials, CredentialsError
 from raftd.doorbell import Worker
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.driver.errors import Refused
@@ -83,6 +84,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     SocketInUse: ExitStatus.CANNOT_LISTEN,
     CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
+    CredentialsError: ExitStatus.CONFIGURATION,
 }
 _EVENTS = {ExitStatus.DAMAGED: "damage-found", ExitStatus.STORAGE_FAILED: "disk-failed"}
 
@@ -92,11 +94,12 @@ def run(config: Config) -> int:
     clean = False
     try:
         _allow_files(config.limits.connections + RESERVED_FILES)
+        own = _credentials(config)
         disk, store = _open(config)
         try:
             with closing(store):
                 _settle_memory()
-                trio.run(_run, config, disk, store)
+                trio.run(_run, config, disk, store, own)
             clean = True
         finally:
             _close_disk(disk, clean=clean)
@@ -174,12 +177,25 @@ def _close_disk(disk: Disk, *, clean: bool) -> None:
         log.warning("stopped, but no space to note that it was in order: %s", error)
 
 
-async def _run(config: Config, disk: Disk, store: KeyValueStore) -> None:
+def _credentials(config: Config) -> Credentials | None:
+    """Raises CredentialsError."""
+    if config.tls is None:
+        return None
+    own = credentials.load(config.tls, config.name)
+    if (days := own.days_left) is not None:
+        log.warning(
+            "%s expires in %d days: renew it, and restart this node", config.tls.cert_file, days
+        )
+    return own
+
+
+async def _run(config: Config, disk: Disk, store: KeyValueStore, own: Credentials | None) -> None:
     limits = config.limits
     transport = Transport(
         config.listen,
         max_message_bytes=max(limits.append_bytes, limits.entry_bytes) + MESSAGE_OVERHEAD_BYTES,
         receivers=RECEIVERS_PER_PEER * max(USUAL_MEMBERS, len(config.members)),
+        credentials=own,
     )
     trace = _state_trace(config)
     saving = Worker("raftd-save")

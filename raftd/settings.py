@@ -163,6 +163,11 @@ SETTINGS: dict[str, Check] = {
     "allow_plaintext": _truth,
     "state_trace": _optional_path,
 }
+TLS: dict[str, Check] = {
+    "ca_file": _path,
+    "cert_file": _path,
+    "key_file": _path,
+}
 LIMITS: dict[str, Check] = {
     "entry_bytes": _integer(1 * KiB, 32 * MiB),
     "append_bytes": _integer(16 * KiB, 32 * MiB),

@@ -24,6 +24,8 @@ from raftd.address import Address, AddressError, parse
         ("tcp://[2001:DB8:0::1]:65535", Address("2001:db8::1", 65535), "tcp://[2001:db8::1]:65535"),
         ("tcp://my_host:07001", Address("my_host", 7001), "tcp://my_host:7001"),
         ("tcp://[::]:7001", Address("::", 7001), None),
+        ("tls+tcp://192.0.2.1:7001", Address("192.0.2.1", 7001, is_encrypted=True), None),
+        ("TLS+TCP://[::1]:1", Address("::1", 1, is_encrypted=True), "tls+tcp://[::1]:1"),
     ],
 )
 def test_an_address_has_one_spelling(text: str, address: Address, spelled: str | None) -> None:
@@ -37,8 +39,8 @@ def test_an_address_has_one_spelling(text: str, address: Address, spelled: str |
     [
         ("", "no tcp:// in front; write tcp://HOST:PORT, as in"),
         ("node1:7001", "no tcp:// in front"),
-        ("ipc:///run/x", "the scheme is not tcp; write"),
-        ("tls+tcp://node1:7001", "TLS between nodes is not available in this version; use tcp://"),
+        ("ipc:///run/x", "the scheme is neither tcp nor tls+tcp; write"),
+        ("tls://node1:7001", "the scheme is neither tcp nor tls+tcp; write"),
         ("tcp://node1", "the port is missing; write"),
         ("tcp://[::1]", "the port is missing; write"),
         ("tcp://node1:", "the port is not a number from 1 to 65535; write"),

@@ -12,8 +12,11 @@ import pytest
 
 from raftd import settings
 from raftd.config import Config, ConfigError, Limits, cluster_id, load
+from raftd.credentials import TlsFiles
 from tests.config_file import ONE, THREE, loaded, problem, problems
 
+USUAL = ("ca.pem", "node1.pem", "node1.key")
+"""What node1 shows to its peers."""
 SAMPLE = Path(__file__).parents[1] / "etc" / "raftd.toml"
 
 
@@ -107,14 +110,17 @@ def test_the_sample_file_has_every_setting_with_its_default(file: Path) -> None:
     uncommented = re.sub(r"^#(?=[a-z0-9_]+ = |\[)", "", sample, flags=re.MULTILINE)
     top = tomllib.loads(uncommented)
     assert top.pop("limits").keys() == settings.LIMITS.keys()
+    assert top.pop("tls").keys() == settings.TLS.keys()
     assert top.keys() - {"members"} == settings.SETTINGS.keys()
-    assert loaded(file, uncommented) == loaded(file, THREE)
+    found = loaded(file, uncommented)
+    assert found.tls == TlsFiles(*(Path(f"/etc/raftd/tls/{name}") for name in USUAL))
+    assert msgspec.structs.replace(found, tls=None) == loaded(file, THREE)
     assert tomllib.loads(sample) == {}, "nothing in it is in force"
 
 
 def test_every_setting_has_a_field_and_every_field_a_check() -> None:
     fields = {field.name for field in msgspec.structs.fields(Config)}
-    assert fields - {"members", "limits", "source", "warnings"} == settings.SETTINGS.keys()
+    assert fields - {"members", "limits", "tls", "source", "warnings"} == settings.SETTINGS.keys()
     assert {field.name for field in msgspec.structs.fields(Limits)} == settings.LIMITS.keys()
 
 
@@ -209,6 +215,29 @@ def test_plaintext_off_the_loopback_must_be_allowed(file: Path) -> None:
     )
     assert loaded(file, f"allow_plaintext = true\n{members}").listen.endswith("org:7001")
     assert loaded(file, f'listen = "tcp://[::1]:1"\n{members}').listen == "tcp://[::1]:1"
+
+
+def test_an_encrypted_address_brings_the_usual_files(file: Path) -> None:
+    members = '[members]\nnode1 = "tls+tcp://host1.example.org:7001"\n'
+    found = loaded(file, members)
+    assert found.listen == "tls+tcp://host1.example.org:7001", "no need to trust the network"
+    assert found.tls == TlsFiles(*(file.parent / "tls" / name for name in USUAL))
+    assert found.warnings == ()
+    own = loaded(file, f'{members}[tls]\nkey_file = "/run/key"\n').tls
+    assert own == msgspec.structs.replace(found.tls, key_file=Path("/run/key"))
+    assert loaded(file, ONE).tls is None
+    assert loaded(file, f"{ONE}[tls]\n").tls == found.tls, "peers may be encrypted later"
+    (warning,) = loaded(file, f'listen = "tcp://127.0.0.1:1"\n{members}').warnings[:1]
+    assert warning.endswith("tls+tcp://host1.example.org:7001: only one of them is encrypted")
+
+
+def test_what_is_wrong_with_tls(file: Path) -> None:
+    assert problem(file, f"tls = 3\n{ONE}").startswith("tls: is not a table; write [tls] on")
+    assert problem(file, f'{ONE}[tls]\nca_file = "ca.pem"\n').startswith(
+        "tls.ca_file: 'ca.pem' is not an absolute path"
+    )
+    assert problem(file, f'{ONE}[tls]\ncafile = "/x"\n').startswith("tls.cafile: unknown; did you")
+    assert problem(file, f'key_file = "/x"\n{ONE}') == "key_file: is one of [tls]; move it there"
 
 
 def test_the_cluster_id_comes_from_label_and_members(file: Path) -> None:

@@ -54,3 +54,13 @@ def test_on_the_loopback_nothing_is_said_of_the_network(tmp_path: Path) -> None:
     file = tmp_path / "node2.toml"
     file.write_text(text)
     assert load(file).warnings == ()
+
+
+def test_who_encrypts_need_not_trust_the_network(tmp_path: Path) -> None:
+    members = {"node1": "tls+tcp://192.0.2.1:7001", "node2": "tls+tcp://192.0.2.2:7001"}
+    text = configuration_file("node2", Join(ID, 7), members, {})
+    assert "allow_plaintext" not in text
+    assert "node2.key in tls/ beside it" in text
+    file = tmp_path / "node2.toml"
+    file.write_text(text)
+    assert load(file).tls is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from raftd import __version__
+from raftd.cli.certificates import certificates
 from raftd.cli.check_config import check_config
 from raftd.cli.cluster import cluster
 from raftd.cli.init import init
@@ -53,6 +54,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(cluster)
 cli.add_command(init)
+cli.add_command(certificates)
 cli.add_command(check_config)
 cli.add_command(inspect)
 cli.add_command(repair)

@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 import msgspec
 
-from raftd import logs
+from raftd import credentials, logs
 from raftd.config import Config, ConfigError, load
+from raftd.credentials import CredentialsError
 
 
 @click.command("check-config", short_help="Check a configuration.")
@@ -21,6 +22,12 @@ def check_config(file: Path) -> None:
     config = load_or_exit(file)
     for warning in config.warnings:
         click.echo(f"warning: {warning}", err=True)
+    if config.tls is not None:
+        try:
+            credentials.load(config.tls, config.name)
+        except CredentialsError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(2)
     width = max(len(key) for key, _ in _rows(config))
     for key, value in _rows(config):
         click.echo(f"{key:{width}}  {value}")
@@ -54,6 +61,9 @@ def _rows(config: Config) -> Iterator[tuple[str, object]]:
     for name, address in config.members.items():
         yield "member", f"{name} at {address}{' (this node)' if name == config.name else ''}"
     yield "listen", config.listen
+    if config.tls is not None:
+        for key, value in msgspec.structs.asdict(config.tls).items():
+            yield f"tls.{key}", value
     yield "data_dir", config.data_dir
     yield "socket", config.socket
     yield "socket_group", config.socket_group or "that of the process"

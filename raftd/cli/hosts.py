@@ -25,7 +25,7 @@ def ask() -> Iterator[str]:
         yield f"{name}={place}"
 
 
-def members(given: Sequence[str]) -> dict[str, str]:
+def members(given: Sequence[str], *, encrypted: bool) -> dict[str, str]:
     """Name -> address. Raises click.UsageError."""
     found: dict[str, str] = {}
     used: dict[str, int] = {}
@@ -39,7 +39,8 @@ def members(given: Sequence[str]) -> dict[str, str]:
             if port is None:
                 port = used.get(host, DEFAULT_PORT - 1) + 1
             used[host] = port
-            url = settings.dialable_url(f"tcp://{host}:{port}")
+            scheme = "tls+tcp" if encrypted or place.startswith("tls+") else "tcp"
+            url = settings.dialable_url(f"{scheme}://{host}:{port}")
         except settings.Wrong as wrong:
             raise click.UsageError(f"{word!r}: {wrong}") from None
         if name in found or url in found.values():
@@ -51,7 +52,7 @@ def members(given: Sequence[str]) -> dict[str, str]:
 
 def _split(place: str) -> tuple[str, int | None]:
     """Host, in brackets if it is an IPv6 address, and port. Raises settings.Wrong."""
-    rest = place.removeprefix("tcp://")
+    rest = place.removeprefix("tls+").removeprefix("tcp://")
     try:
         return (f"[{rest}]" if ipaddress.ip_address(rest).version == 6 else rest), None
     except ValueError:
@@ -65,23 +66,23 @@ def _split(place: str) -> tuple[str, int | None]:
 
 
 def ask_for_trust(members: dict[str, str]) -> bool:
-    """Whether nodes may speak unencrypted; there is nothing to ask if they are all on one host.
+    """Whether nodes may speak unencrypted; there is nothing to ask if they do not, or only on one
+    host.
 
     Raises click.UsageError if it is needed and there is nobody to ask.
     """
-    if all(address.parse(url).is_loopback for url in members.values()):
+    places = [address.parse(url) for url in members.values()]
+    if all(place.is_loopback or place.is_encrypted for place in places):
         return False
-    text = "Nodes do not encrypt what they say, and believe whoever knows the cluster."
+    text = "Without TLS, nodes do not encrypt what they say, and believe whoever knows the cluster."
     if not sys.stdin.isatty():
         raise click.UsageError(
-            f"{text} If the network between the hosts is trusted (one of its own, WireGuard, "
-            "IPsec), say --trust-network"
+            f"{text} Say --tls; or, if the network between the hosts is trusted (one of its own, "
+            "WireGuard, IPsec), --trust-network"
         )
     click.echo(text, err=True)
     if not click.confirm("Is the network between the hosts trusted", err=True):
-        raise click.UsageError(
-            "then connect the hosts by WireGuard or IPsec first; nothing written"
-        )
+        raise click.UsageError("then encrypt, with --tls; nothing written")
     return True
 
 

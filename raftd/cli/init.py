@@ -31,6 +31,11 @@ Examples:
 @click.command(short_help="Write the configurations of a new cluster.", epilog=_EXAMPLES)
 @click.argument("nodes", nargs=-1, metavar="[NAME=ADDRESS]...")
 @click.option(
+    "--tls",
+    is_flag=True,
+    help="Nodes encrypt what they say, with what `raftd certificates` makes.",
+)
+@click.option(
     "--trust-network",
     is_flag=True,
     help="The network between the hosts is trusted: nodes do not encrypt what they say.",
@@ -51,6 +56,7 @@ Examples:
 @click.option("--force", is_flag=True, help="Replace files that are there; they are kept as .old.")
 def init(
     nodes: tuple[str, ...],
+    tls: bool,
     trust_network: bool,
     cluster: str,
     directory: Path | None,
@@ -66,7 +72,7 @@ def init(
     if not nodes and not sys.stdin.isatty():
         raise click.UsageError("say which nodes, as in node1=192.0.2.1 node2=192.0.2.2 ...")
     given = nodes or tuple(hosts.ask())
-    members = hosts.members(given)
+    members = hosts.members(given, encrypted=tls)
     trusted = trust_network or hosts.ask_for_trust(members)
     here = [name for name, url in members.items() if hosts.is_here(url)]
     if directory is None and not here:
@@ -84,7 +90,7 @@ def init(
         click.echo(f"warning: {warning.partition(': ')[2]}", err=True)
     for line in hosts.unknown(members):
         click.echo(f"warning: {line}", err=True)
-    _say_what_next(members, written, directory, _same_command(given, trusted, cluster))
+    _say_what_next(members, written, directory, _same_command(given, tls, trusted, cluster))
 
 
 def _written(file: Path, text: str, force: bool, check_data: bool) -> Config:
@@ -97,8 +103,10 @@ def _written(file: Path, text: str, force: bool, check_data: bool) -> Config:
     return load_or_exit(file)
 
 
-def _same_command(given: tuple[str, ...], trusted: bool, cluster: str) -> str:
+def _same_command(given: tuple[str, ...], tls: bool, trusted: bool, cluster: str) -> str:
     words = ["raftd init", *given]
+    if tls:
+        words.insert(1, "--tls")
     if trusted:
         words.insert(1, "--trust-network")
     if cluster:
@@ -113,6 +121,10 @@ def _say_what_next(
     spare = (count - 1) // 2
     survive = "no failure" if spare == 0 else "the failure of one" if spare == 1 else f"{spare}"
     click.echo(f"\n{count} node{'s' * (count > 1)}: the cluster survives {survive}. Next:\n")
+    if any(address.parse(url).is_encrypted for url in members.values()):
+        click.echo("  once, on one host; it says which files to copy to the others:")
+        place = f"--directory {directory / 'tls'} " if directory else ""
+        click.echo(f"  raftd certificates {place}{' '.join(members)}\n")
     if directory is not None:
         for name in written:
             host = address.parse(members[name]).host

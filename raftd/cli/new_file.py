@@ -7,7 +7,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from raftd import places
+from raftd import address, places
 from raftd.config import ConfigError, load
 
 AS_SHIPPED = {"members": {"node1": "tcp://127.0.0.1:7001"}}
@@ -32,6 +32,10 @@ def text_of(members: dict[str, str], cluster: str, trusted: bool) -> str:
             "# The network between the hosts is trusted: nodes do not encrypt what they say.",
             "allow_plaintext = true",
         ]
+    if any(address.parse(url).is_encrypted for url in members.values()):
+        lines.append(
+            "# tls+tcp: encrypted, with the files in tls/ beside this one (raftd.toml(5))."
+        )
     lines += ["", "[members]", *(f'"{name}" = "{url}"' for name, url in members.items()), ""]
     return "\n".join(lines).replace("\n\n\n", "\n\n")
 

@@ -16,7 +16,9 @@ import logging
 import pynng
 import trio
 
+from raftd.credentials import Credentials
 from raftd.promise import Promise
+from raftd.transport import tls
 from raftd.transport.connections import Connections
 from raftd.transport.contexts import Context
 from raftd.transport.timers import Timers
@@ -93,9 +95,17 @@ class Line:
 
 
 class Peer:
-    """`name` is for messages; `address` is a URL like tcp://192.0.2.7:7001."""
+    """`name` is for messages, and for the certificate of who answers at `address`, a URL like
+    tcp://192.0.2.7:7001, if that is tls+tcp://."""
 
-    def __init__(self, name: str, address: str, max_message_bytes: int, timers: Timers) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        max_message_bytes: int,
+        timers: Timers,
+        credentials: Credentials | None = None,
+    ) -> None:
         self.address = address
         self.who = f"{name} ({address})"
         self._max_message_bytes = max_message_bytes
@@ -106,6 +116,10 @@ class Peer:
             reconnect_time_min=RECONNECT_MS[0],
             reconnect_time_max=RECONNECT_MS[1],
         )
+        self._is_encrypted = address.startswith(tls.SCHEME)
+        self._lacks_credentials = self._is_encrypted and credentials is None
+        if self._is_encrypted and credentials is not None:
+            self._socket.tls_config = tls.dialling(credentials, name)
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
@@ -167,17 +181,20 @@ class Peer:
         """Why there is no use in trying."""
         if len(request) > self._max_message_bytes:
             return f"a message of {len(request)} bytes is too large for {self.who}"
+        if self._lacks_credentials:
+            return f"{self.who} takes encrypted connections only, and this node has no [tls]"
         if self._dialer is None:
             return f"{self.who} has an address that makes no sense"
         if not self._connections:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
                 self._dial()
-            return f"{self.who} is not connected"
+            hint = " (if it runs: do the certificates fit together?)" if self._is_encrypted else ""
+            return f"{self.who} is not connected{hint}"
         return None
 
     def _dial(self) -> None:
-        if self._closed:
+        if self._closed or self._lacks_credentials:
             return
         if self._dialer is not None:
             self._dialer.close()

@@ -13,7 +13,9 @@ from collections.abc import Callable
 import pynng
 import trio
 
+from raftd.credentials import Credentials
 from raftd.promise import Promise
+from raftd.transport import tls
 from raftd.transport.connections import Connections
 from raftd.transport.contexts import Context
 from raftd.transport.timers import PAUSES, Timers
@@ -128,16 +130,21 @@ class Server:
         *,
         max_message_bytes: int,
         max_connections: int = MAX_CONNECTIONS,
+        credentials: Credentials | None = None,
     ) -> None:
         self.timers = timers
         self.max_message_bytes = max_message_bytes
         self._socket = pynng.Rep0(recv_max_size=max_message_bytes + _ROUTING_BYTES)
         self.connections = Connections(self._socket, max_connections)
+        self._credentials = credentials
         self._receivers: list[Receiver] = []
 
     async def listen(self, address: str) -> str:
         """Returns the address with its port, if that was 0. Raises AddressInUse, CannotListen."""
         try:
+            if address.startswith(tls.SCHEME):
+                assert self._credentials is not None, "the configuration sees to that"
+                self._socket.tls_config = tls.listening(self._credentials)
             # In a thread, because a host name is looked up.
             listener = await trio.to_thread.run_sync(self._socket.listen, address)
         except pynng.AddressInUse as error:

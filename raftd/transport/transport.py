@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import trio
 
+from raftd.credentials import Credentials
 from raftd.promise import Promise
 from raftd.transport.peer import Peer, Unreachable
 from raftd.transport.server import (
@@ -32,8 +33,10 @@ class Transport:
         max_message_bytes: int,
         receivers: int = 16,
         max_connections: int = MAX_CONNECTIONS,
+        credentials: Credentials | None = None,
     ) -> None:
         """`listen`: a URL like tcp://127.0.0.1:7001, IPv6 in brackets; port 0 takes a free one.
+        tls+tcp:// here, or as the address of a peer, takes `credentials`.
 
         Messages above `max_message_bytes` are dropped together with their connection.
         `receivers`: requests handled at a time. `max_connections`: from peers to here.
@@ -42,6 +45,7 @@ class Transport:
         self._max_message_bytes = max_message_bytes
         self._max_connections = max_connections
         self._receivers = receivers
+        self._credentials = credentials
         self._timers = Timers()
         self._peers: dict[str, Peer] = {}
         self._serving = trio.CancelScope()
@@ -63,6 +67,7 @@ class Transport:
             self._timers,
             max_message_bytes=self._max_message_bytes,
             max_connections=self._max_connections,
+            credentials=self._credentials,
         )
         try:
             self.address = await server.listen(self.address)
@@ -79,7 +84,9 @@ class Transport:
         if self._closed or (known is not None and known.address == address):
             return
         self.remove_peer(name)
-        self._peers[name] = Peer(name, address, self._max_message_bytes, self._timers)
+        self._peers[name] = Peer(
+            name, address, self._max_message_bytes, self._timers, self._credentials
+        )
 
     def remove_peer(self, name: str) -> None:
         """Calls to it that are under way fail."""

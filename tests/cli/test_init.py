@@ -57,11 +57,25 @@ def test_nodes_on_one_host_get_ports_of_their_own(tmp_path: Path, home: Path) ->
     assert not config.allow_plaintext
 
 
+def test_encrypted_nodes_need_no_trusted_network(tmp_path: Path, home: Path) -> None:
+    done = init(home, "--tls", "--directory", str(tmp_path), *THREE)
+    assert done.returncode == 0, done.stderr
+    config = load(tmp_path / "node2.toml")
+    assert config.members["node1"] == "tls+tcp://192.0.2.11:7001"
+    assert not config.allow_plaintext
+    assert config.tls is not None
+    assert config.tls.key_file == tmp_path / "tls/node2.key"
+    assert f"raftd certificates --directory {tmp_path}/tls node1 node2 node3" in done.stdout
+    done = init(home, "--directory", str(tmp_path / "b"), "node1=tls+tcp://192.0.2.11:7100")
+    assert done.returncode == 0, done.stderr
+    assert load(tmp_path / "b/node1.toml").listen == "tls+tcp://192.0.2.11:7100"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         ((), "say which nodes, as in node1=192.0.2.1"),
-        (THREE, "say --trust-network"),
+        (THREE, "Say --tls; or, if the network between"),
         (("node1",), "'node1' is no node: write NAME=ADDRESS"),
         (("node1=",), "'node1=' is no node"),
         (("no de=::1",), "is no name"),

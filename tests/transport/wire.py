@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from raftd.credentials import Credentials
 from raftd.promise import Promise, in_task
 from raftd.transport.transport import Transport, Unreachable
 
@@ -31,10 +32,15 @@ async def transport(
     *,
     receivers: int = 8,
     connections: int = 64,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[Transport]:
     """A transport that serves."""
     opened = Transport(
-        listen, max_message_bytes=MAX_BYTES, receivers=receivers, max_connections=connections
+        listen,
+        max_message_bytes=MAX_BYTES,
+        receivers=receivers,
+        max_connections=connections,
+        credentials=credentials,
     )
     async with trio.open_nursery() as nursery:
 

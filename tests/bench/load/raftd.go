@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +25,10 @@ func setValue(value []byte) {
 
 func dial(target string, _ int) (session, error) {
 	conn, err := net.Dial("unix", target)
+	for errors.Is(err, syscall.EAGAIN) { // the queue of those who want in is full: connect(2)
+		time.Sleep(10 * time.Millisecond)
+		conn, err = net.Dial("unix", target)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,115 @@
+"""What a node shows to its peers over TLS, and what it demands of theirs: files in PEM (RFC 7468).
+
+Both ends of a connection have a certificate of the cluster's own authority, and that of the end
+that is dialled has to be for the member's name (as a DNS name in its subjectAltName), at whatever
+address that is. Certificates are good for both ends, because every node dials and is dialled.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from pathlib import Path
+
+import msgspec
+
+EXPIRES_SOON = 30 * 86_400
+"""Seconds before its end from which on a certificate is worth a warning."""
+
+
+class CredentialsError(Exception):
+    """The files cannot be used; the message says which, why, and what to do."""
+
+
+class TlsFiles(msgspec.Struct, frozen=True):
+    ca_file: Path
+    cert_file: Path
+    key_file: Path
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """The contents of the files. `expires`: the end of the certificate, in Unix seconds."""
+
+    authority: str
+    certificate: str
+    key: str
+    expires: float
+
+    @property
+    def days_left(self) -> int | None:
+        """If it expires soon."""
+        left = self.expires - time.time()
+        return int(left // 86_400) if left < EXPIRES_SOON else None
+
+
+def load(files: TlsFiles, name: str) -> Credentials:
+    """Read the files of the node `name` and try them in a handshake with itself.
+
+    Raises CredentialsError.
+    """
+    authority, certificate, key = map(_read, (files.ca_file, files.cert_file, files.key_file))
+    if files.key_file.stat().st_mode & 0o007:
+        raise CredentialsError(f"{files.key_file}: everybody may read this key; chmod o= it")
+    server, client = (
+        _context(protocol, files) for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT)
+    )
+    try:
+        expires = _expiry(server, client, name)
+    except ssl.SSLCertVerificationError as error:
+        raise CredentialsError(
+            f"{files.cert_file}: peers would refuse it: {error.verify_message.rstrip('.')}. It has"
+            f" to be for {name}, in its time, for both ends of TLS, and of the authority in"
+            f" {files.ca_file}"
+        ) from error
+    except ssl.SSLError as error:
+        raise CredentialsError(f"{files.cert_file}: cannot be used: {error}") from error
+    return Credentials(authority, certificate, key, expires)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except PermissionError as error:
+        raise CredentialsError(
+            f"{path}: this node may not read it; chgrp it to the node's group and chmod 640 it"
+        ) from error
+    except OSError as error:
+        raise CredentialsError(
+            f"{path}: cannot be read ({error.strerror}); `raftd certificates` makes such files"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CredentialsError(f"{path}: is not PEM, which is text") from error
+
+
+def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_verify_locations(files.ca_file)
+    except ssl.SSLError as error:
+        raise CredentialsError(f"{files.ca_file}: holds no certificate in PEM") from error
+    try:
+        context.load_cert_chain(files.cert_file, files.key_file, password=lambda: "")
+    except ssl.SSLError as error:
+        raise CredentialsError(
+            f"{files.key_file}: is not the key of {files.cert_file}, or one of them is not PEM, or"
+            f" the key is protected by a password, which nobody could type ({error.reason})"
+        ) from error
+    return context
+
+
+def _expiry(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> float:
+    """When the server's certificate ends, if client and server accept each other (ssl.SSLError)."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    dialling = client.wrap_bio(back, there, server_hostname=name)
+    unfinished = [dialling, server.wrap_bio(there, back, server_side=True)]
+    while unfinished:
+        for end in list(unfinished):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            unfinished.remove(end)
+    certificate = dialling.getpeercert()
+    assert certificate is not None
+    return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))
