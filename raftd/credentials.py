@@ -28,11 +28,13 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """The contents of the files. `expires`: the end of the certificate, in Unix seconds."""
+    """The contents of the files; `client` for what Python itself connects to. `expires`: the end
+    of the certificate, in Unix seconds."""
 
     authority: str
     certificate: str
     key: str
+    client: ssl.SSLContext
     expires: float
 
     @property
@@ -63,7 +65,7 @@ def load(files: TlsFiles, name: str) -> Credentials:
         ) from error
     except ssl.SSLError as error:
         raise CredentialsError(f"{files.cert_file}: cannot be used: {error}") from error
-    return Credentials(authority, certificate, key, expires)
+    return Credentials(authority, certificate, key, client, expires)
 
 
 def _read(path: Path) -> str:

@@ -16,12 +16,14 @@ import logging
 import pynng
 import trio
 
+from raftd.address import parse
 from raftd.credentials import Credentials
 from raftd.promise import Promise
 from raftd.transport import tls
 from raftd.transport.connections import Connections
 from raftd.transport.contexts import Context
 from raftd.transport.timers import Timers
+from raftd.transport.trial import trouble_with
 
 log = logging.getLogger("raftd.transport")
 
@@ -116,10 +118,13 @@ class Peer:
             reconnect_time_min=RECONNECT_MS[0],
             reconnect_time_max=RECONNECT_MS[1],
         )
+        self._name = name
+        self._credentials = credentials
         self._is_encrypted = address.startswith(tls.SCHEME)
         self._lacks_credentials = self._is_encrypted and credentials is None
         if self._is_encrypted and credentials is not None:
             self._socket.tls_config = tls.dialling(credentials, name)
+        self._trouble: str | None = None
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
@@ -164,6 +169,17 @@ class Peer:
         self._ended(line)
         line.close()
 
+    async def look_for_trouble(self) -> None:
+        """If it is encrypted and not connected, find out why, and say it."""
+        if self._connections or not self._is_encrypted or self._credentials is None:
+            self._trouble = None
+            return
+        where = parse(self.address)
+        trouble = await trouble_with(where, self._credentials.client, self._name)
+        if trouble is not None and trouble != self._trouble and not self._connections:
+            log.warning("cannot connect to %s: %s", self.who, trouble)
+        self._trouble = trouble
+
     def close(self) -> None:
         """Calls under way fail."""
         self._closed = True
@@ -189,8 +205,7 @@ class Peer:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
                 self._dial()
-            hint = " (if it runs: do the certificates fit together?)" if self._is_encrypted else ""
-            return f"{self.who} is not connected{hint}"
+            return f"{self.who} is not connected{f': {self._trouble}' if self._trouble else ''}"
         return None
 
     def _dial(self) -> None:

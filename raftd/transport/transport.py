@@ -23,6 +23,10 @@ from raftd.transport.timers import Timers
 __all__ = ["AddressInUse", "CannotListen", "Handler", "Transport", "Unreachable"]
 
 
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks for why peers are not connected."""
+
+
 class Transport:
     """One node's end of the network."""
 
@@ -74,9 +78,17 @@ class Transport:
             server.answer(handler, self._receivers)
             task_status.started()
             with self._serving:
-                await self._timers.run()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._timers.run)
+                    nursery.start_soon(self._look_for_trouble)
         finally:
             server.close()
+
+    async def _look_for_trouble(self) -> None:
+        while True:
+            await trio.sleep(LOOK_INTERVAL)
+            for peer in list(self._peers.values()):
+                await peer.look_for_trouble()
 
     def set_peer(self, name: str, address: str) -> None:
         """The peer `name` is to be found at this URL from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from raftd.address import parse
 from raftd.credentials import Credentials
+from raftd.transport import transport as calling_end
 from raftd.transport.transport import Transport, Unreachable
+from raftd.transport.trial import trouble_with
 from tests.certificates import make, needs_openssl, of
 from tests.transport.wire import REQ_HELLO, eventually, frame, port_of, transport
 
@@ -81,9 +85,7 @@ async def test_who_is_dialled_has_to_be_the_member(place: Path, directory: str, 
         transport(echo, LISTEN, credentials=of(place / directory, name)) as server,
         calling(of(place, "node2")) as client,
     ):
-        assert "do the certificates fit together?" in await _is_refused(
-            client, "node1", server.address
-        )
+        assert "is not connected" in await _is_refused(client, "node1", server.address)
         assert echo.heard == []
 
 
@@ -91,7 +93,7 @@ async def test_who_dials_needs_a_certificate_of_the_authority(place: Path) -> No
     echo = Echo()
     own = of(place, "node1")
     foreign = of(place / "foreign", "node2")
-    mixed = Credentials(own.authority, foreign.certificate, foreign.key, 0.0)  # it trusts node1
+    mixed = Credentials(own.authority, foreign.certificate, foreign.key, own.client, 0.0)
     async with transport(echo, LISTEN, credentials=own) as server:
         for stranger in (foreign, mixed):
             async with calling(stranger) as client:
@@ -124,3 +126,52 @@ async def test_what_is_not_encrypted_is_not_heard(place: Path) -> None:
         assert echo.heard == [b"x"]
         for stream in streams:
             await stream.aclose()
+
+
+async def _trouble(server: Transport, own: Credentials, name: str = "node1") -> str | None:
+    return await trouble_with(parse(server.address), own.client, name)
+
+
+async def test_why_no_connection_comes_about(place: Path) -> None:
+    own, foreign = of(place, "node1"), of(place / "foreign", "node2")
+    async with transport(Echo(), LISTEN, credentials=own) as server:
+        assert await _trouble(server, of(place, "node2")) is None
+        assert await _trouble(server, of(place, "node2"), "node3") == (
+            "its certificate is not believed here: Hostname mismatch, certificate is not valid for"
+            " 'node3'"
+        )
+        why = await _trouble(server, foreign)
+        assert why is not None
+        assert why.startswith("its certificate is not believed here: ")
+        foreign.client.load_verify_locations(cadata=own.authority)
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            foreign.client.maximum_version = version
+            why = await _trouble(server, foreign)
+            assert why == "it does not believe the certificate of this node"
+    assert await _trouble(server, own) is None, "nobody is there"
+    async with transport(Echo()) as plain:
+        why = await _trouble(plain, own)
+        assert why is not None
+        assert why.startswith("it does not speak TLS (")
+
+
+async def test_why_no_connection_comes_about_is_said_once(
+    place: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling_end, "LOOK_INTERVAL", 0.05)
+    async with (
+        transport(Echo(), LISTEN, credentials=of(place, "node1")) as server,
+        calling(of(place, "node2")) as client,
+    ):
+        client.set_peer("node3", server.address)
+
+        why = ""
+        with trio.fail_after(20):
+            while "its certificate is not believed here" not in why:
+                with pytest.raises(Unreachable) as caught:
+                    await client.call("node3", b"x", 1)
+                why = str(caught.value)
+                await trio.sleep(0.01)
+        await trio.sleep(0.3)
+        said = [each.getMessage() for each in caplog.records if "cannot connect" in each.msg]
+        assert said == [f"cannot connect to {why.replace(' is not connected', '')}"]

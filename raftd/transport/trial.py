@@ -1,0 +1,44 @@
+"""Why an encrypted connection does not come about: nng does not say, so one is tried by hand."""
+
+from __future__ import annotations
+
+import ssl
+
+import trio
+
+from raftd.address import Address
+
+_NOT_BELIEVED = "it does not believe the certificate of this node"
+PATIENCE = 5.0
+"""Seconds for one trial."""
+
+
+async def trouble_with(address: Address, client: ssl.SSLContext, name: str) -> str | None:
+    """What speaks against the certificate of one end or the other; None: nothing, or there is no
+    way to find out now. `name`: the member that should be at `address`."""
+    with trio.move_on_after(PATIENCE):
+        try:
+            stream = await trio.open_tcp_stream(address.host, address.port)
+        except OSError:
+            return None
+        async with stream:
+            connection = trio.SSLStream(stream, client, server_hostname=name)
+            try:
+                await connection.do_handshake()
+            except trio.BrokenResourceError as error:
+                return _explained(error.__cause__)
+            try:
+                await connection.receive_some(1)  # TLS 1.3 tells late whether ours is believed
+            except trio.BrokenResourceError as error:
+                return _NOT_BELIEVED if isinstance(error.__cause__, ssl.SSLError) else None
+    return None
+
+
+def _explained(error: BaseException | None) -> str | None:
+    """Why there was no handshake."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not believed here: {error.verify_message.rstrip('.')}"
+    if not isinstance(error, ssl.SSLError):
+        return None
+    reason = str(error.reason)
+    return _NOT_BELIEVED if "ALERT" in reason else f"it does not speak TLS ({reason})"
