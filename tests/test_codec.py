@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raftd import codec, record
+from raftd import client_messages, codec, record
 from raftd.codec import DecodeError, Envelope, VersionMismatch
 from raftd.raft import configuration as members
 from raftd.raft.configuration import Configuration
@@ -76,7 +76,7 @@ def appends(draw: st.DrawFn) -> AppendEntriesRequest:
 
 
 outcomes = st.builds(
-    codec.Outcome,
+    client_messages.Outcome,
     st.sampled_from(["applied", "no-quorum", "unknown", "busy", "too-large", "refused"]),
     counters,
     counters,
@@ -100,15 +100,15 @@ messages = st.one_of(
     st.builds(InstallSnapshotResponse, counters, counters, counters, counters, st.booleans()),
     st.builds(TimeoutNowRequest, counters, counters),
     st.builds(TimeoutNowResponse, counters, counters),
-    st.builds(codec.ForwardRequest, st.lists(blobs, max_size=3).map(tuple), counters),
-    st.builds(codec.ForwardResponse, st.lists(outcomes, max_size=3).map(tuple)),
-    st.builds(codec.ReadIndexRequest, counters),
-    st.builds(codec.ReadIndexResponse, st.none() | counters, texts),
-    st.builds(codec.TransferRequest, st.none() | names, counters),
-    st.builds(codec.TransferResponse, st.none() | names, texts),
-    st.just(codec.ReportRequest()),
-    st.builds(codec.ReportResponse, blobs),
-    st.builds(codec.RefusedResponse, texts),
+    st.builds(client_messages.ForwardRequest, st.lists(blobs, max_size=3).map(tuple), counters),
+    st.builds(client_messages.ForwardResponse, st.lists(outcomes, max_size=3).map(tuple)),
+    st.builds(client_messages.ReadIndexRequest, counters),
+    st.builds(client_messages.ReadIndexResponse, st.none() | counters, texts),
+    st.builds(client_messages.TransferRequest, st.none() | names, counters),
+    st.builds(client_messages.TransferResponse, st.none() | names, texts),
+    st.just(client_messages.ReportRequest()),
+    st.builds(client_messages.ReportResponse, blobs),
+    st.builds(client_messages.RefusedResponse, texts),
 )
 envelopes = st.builds(Envelope, ids, names, ids, counters, names, messages, st.just(b"") | ids)
 
@@ -127,15 +127,17 @@ SAMPLES = [
     InstallSnapshotResponse(7, 6, 5, 4, installed=True),
     TimeoutNowRequest(7, 6),
     TimeoutNowResponse(7, 6),
-    codec.ForwardRequest((b"one", b"two"), 500),
-    codec.ForwardResponse((codec.Outcome("applied", 5, 4, b"result"), codec.Outcome("busy"))),
-    codec.ReadIndexRequest(500),
-    codec.ReadIndexResponse(7),
-    codec.TransferRequest("node2", 500),
-    codec.TransferResponse("node2"),
-    codec.ReportRequest(),
-    codec.ReportResponse(b"report"),
-    codec.RefusedResponse("no"),
+    client_messages.ForwardRequest((b"one", b"two"), 500),
+    client_messages.ForwardResponse(
+        (client_messages.Outcome("applied", 5, 4, b"result"), client_messages.Outcome("busy"))
+    ),
+    client_messages.ReadIndexRequest(500),
+    client_messages.ReadIndexResponse(7),
+    client_messages.TransferRequest("node2", 500),
+    client_messages.TransferResponse("node2"),
+    client_messages.ReportRequest(),
+    client_messages.ReportResponse(b"report"),
+    client_messages.RefusedResponse("no"),
 ]
 
 
@@ -293,7 +295,9 @@ def test_integers_out_of_range_or_of_another_type_are_refused(message: Any) -> N
         for bad in BAD_INTEGERS:
             with pytest.raises(DecodeError):
                 codec.decode(replaced(sent, path, bad))
-        if not (isinstance(message, codec.ReadIndexResponse) and path == ("message", "index")):
+        if not (
+            isinstance(message, client_messages.ReadIndexResponse) and path == ("message", "index")
+        ):
             with pytest.raises(DecodeError):
                 codec.decode(replaced(sent, path, None))
         if not isinstance(message, AppendEntriesRequest):
@@ -323,7 +327,7 @@ def test_wrong_types_are_refused_everywhere(message: Any) -> None:
 @pytest.mark.parametrize("field", ["sender", "recipient"])
 def test_names_are_names(field: str) -> None:
     """pitfall 12"""
-    sent = codec.encode(envelope(codec.ReportRequest()))
+    sent = codec.encode(envelope(client_messages.ReportRequest()))
     for good in ("a", "a" * 63, "node-1.example_x"):
         assert getattr(codec.decode(replaced(sent, (field,), good)), field) == good
     for bad in ("", "a" * 64, "a b", "a\n", "\x1b[2J", "ä", "a/b", "x" * 100_000):
@@ -335,7 +339,7 @@ def test_names_are_names(field: str) -> None:
 
 @pytest.mark.parametrize("field", ["cluster_id", "node_id"])
 def test_ids_have_sixteen_bytes(field: str) -> None:
-    sent = codec.encode(envelope(codec.ReportRequest()))
+    sent = codec.encode(envelope(client_messages.ReportRequest()))
     for bad in (b"", b"x" * 15, b"x" * 17):
         with pytest.raises(DecodeError, match="16"):
             codec.decode(replaced(sent, (field,), bad))
@@ -343,7 +347,7 @@ def test_ids_have_sixteen_bytes(field: str) -> None:
 
 def test_the_recipient_is_known_by_its_id_or_not_at_all() -> None:
     """pitfall 7"""
-    sent = codec.encode(envelope(codec.ReportRequest()))
+    sent = codec.encode(envelope(client_messages.ReportRequest()))
     assert codec.decode(sent).recipient_id == b""
     assert codec.decode(replaced(sent, ("recipient_id",), b"r" * 16)).recipient_id == b"r" * 16
     for bad in (b"x", b"x" * 15, b"x" * 17):
@@ -363,7 +367,7 @@ def test_a_configuration_with_a_name_that_is_none_is_refused() -> None:
 
 
 def test_another_version_is_named() -> None:
-    data = bytearray(codec.encode(envelope(codec.ReportRequest())))
+    data = bytearray(codec.encode(envelope(client_messages.ReportRequest())))
     for theirs in (0, 2, 255):
         data[4] = theirs
         with pytest.raises(VersionMismatch, match=f"version {theirs} .*version 1") as caught:
@@ -403,7 +407,7 @@ def test_a_previous_entry_from_a_later_term_is_refused() -> None:
 
 
 def test_a_header_has_no_other_fields() -> None:
-    header, _ = unpack(codec.encode(envelope(codec.ReportRequest())))
+    header, _ = unpack(codec.encode(envelope(client_messages.ReportRequest())))
     with pytest.raises(DecodeError, match="unknown field `signature`"):
         codec.decode(pack({**header, "signature": b"x"}))
 
@@ -427,7 +431,7 @@ def test_bytes_behind_a_message_without_entries_are_refused(message: Any) -> Non
 
 def test_deep_nesting_is_refused() -> None:
     """pitfall 77"""
-    header, _ = unpack(codec.encode(envelope(codec.ReportRequest())))
+    header, _ = unpack(codec.encode(envelope(client_messages.ReportRequest())))
     raw = msgspec.msgpack.encode(header | {"message": 0})
     deep = raw[:-1] + b"\x82\xa4type\xa7report?\xa1x" + b"\x91" * 100_000 + b"\x01"
     with pytest.raises(DecodeError):
@@ -441,7 +445,7 @@ def test_deep_nesting_is_refused() -> None:
 
 def test_text_that_is_not_utf8_is_refused() -> None:
     """pitfall 77"""
-    sent = codec.encode(envelope(codec.RefusedResponse("no!")))
+    sent = codec.encode(envelope(client_messages.RefusedResponse("no!")))
     with pytest.raises(DecodeError):
         codec.decode(sent.replace(b"no!", b"\xff\xfe\xfd"))
     payload = members.encode(Configuration(("abc",))).replace(b"abc", b"\xff\xfe\xfd")
@@ -453,7 +457,7 @@ def test_text_that_is_not_utf8_is_refused() -> None:
 
 def test_announced_lengths_allocate_nothing() -> None:
     """pitfall 74"""
-    header, _ = unpack(codec.encode(envelope(codec.ReportRequest())))
+    header, _ = unpack(codec.encode(envelope(client_messages.ReportRequest())))
     start = msgspec.msgpack.encode(header | {"message": 0})[:-1]
     huge = b"\xff\xff\xff\xff"
     hostile = [b"RAFT\x01" + huge + b"x"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import trio
 
 from raftd import journal
-from raftd.codec import ReportRequest
+from raftd.client_messages import ReportRequest
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.waiting import Signal
 from raftd.raft.configuration import Configuration

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from raftd import features, record
-from raftd.codec import (
+from raftd.client_messages import (
     ClientMessage,
     DrainRequest,
     FetchRequest,

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from raftd.codec import ClientMessage
+from raftd.client_messages import ClientMessage
 from raftd.driver.life import Life
 from raftd.driver.peers import AnyMessage, PeerRefused, Peers
 from raftd.driver.snapshots import Snapshots

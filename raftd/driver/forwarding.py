@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from raftd.codec import ForwardRequest, ForwardResponse, Outcome
+from raftd.client_messages import ForwardRequest, ForwardResponse, Outcome
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
 from raftd.driver.proposal import Proposal

@@ -14,12 +14,7 @@ from collections.abc import Callable
 import msgspec
 import trio
 
-from raftd.codec import (
-    DrainRequest,
-    DrainResponse,
-    TransferRequest,
-    TransferResponse,
-)
+from raftd.client_messages import DrainRequest, DrainResponse, TransferRequest, TransferResponse
 from raftd.driver.errors import CallFailed, NoQuorum, NoSuchMember, Refused
 from raftd.driver.offload import Offload
 from raftd.driver.peers import PeerRefused, Peers

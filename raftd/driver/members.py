@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from raftd import settings
-from raftd.codec import MembersRequest, MembersResponse
+from raftd.client_messages import MembersRequest, MembersResponse
 from raftd.driver.assessment import assess
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused
 from raftd.driver.peers import PeerRefused, Peers

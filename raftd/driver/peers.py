@@ -20,7 +20,8 @@ import msgspec
 import trio
 
 from raftd import codec, journal
-from raftd.codec import ClientMessage, DecodeError, Envelope, RefusedResponse
+from raftd.client_messages import ClientMessage, RefusedResponse
+from raftd.codec import DecodeError, Envelope
 from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.promise import Promise

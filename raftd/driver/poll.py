@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 import trio
 
-from raftd.codec import ReportRequest, ReportResponse
+from raftd.client_messages import ReportRequest, ReportResponse
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.reports import NodeReport
 from raftd.transport.transport import Unreachable

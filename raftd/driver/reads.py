@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from raftd.codec import ReadIndexRequest, ReadIndexResponse
+from raftd.client_messages import ReadIndexRequest, ReadIndexResponse
 from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, Refused

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from raftd.codec import FetchRequest, FetchResponse
+from raftd.client_messages import FetchRequest, FetchResponse
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Refused
 from raftd.driver.history import History

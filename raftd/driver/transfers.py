@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from raftd.codec import TransferRequest, TransferResponse
+from raftd.client_messages import TransferRequest, TransferResponse
 from raftd.driver.errors import NoQuorum, NoSuchMember, Refused
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.waiting import Signal

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import trio
 
-from raftd.codec import ForwardRequest, ForwardResponse
+from raftd.client_messages import ForwardRequest, ForwardResponse
 from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge

@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock
 
 from raftd import codec
-from raftd.codec import Envelope, RefusedResponse, ReportRequest
+from raftd.client_messages import RefusedResponse, ReportRequest
+from raftd.codec import Envelope
 from raftd.promise import Promise
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
 from raftd.transport.transport import Unreachable
