@@ -19,7 +19,7 @@ from tests.package.machine import hierarchies
 
 PACKAGE = "RAFTD_PACKAGE"
 """The variable that names the file to test."""
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-cffi-backend"
+PACKAGES = "systemd,systemd-sysv,dbus,openssl,python3,python3-cffi-backend"
 SUITES = ("bookworm", "trixie")
 TOOLS = ("mmdebstrap", "systemd-nspawn", "nsenter", "unshare", "ip", "dpkg-deb")
 MEMORY = Path("/dev/shm")
