@@ -1,8 +1,8 @@
 """What a node shows to its peers over TLS, and what it demands of theirs: files in PEM (RFC 7468).
 
-Both ends of a connection have a certificate of the cluster's own authority, and that of the end
-that is dialled has to be for the member's name (as a DNS name in its subjectAltName), at whatever
-address that is. Certificates are good for both ends, because every node dials and is dialled.
+Both ends of a connection have a certificate of the cluster's own authority, for the member's name,
+at whatever address that is: as a DNS name in the subjectAltName, which who dials looks at, and as
+the subject's common name, which who is dialled looks at. So a certificate is good for both ends.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl
 import time
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -19,6 +20,10 @@ EXPIRES_SOON = 30 * 86_400
 
 class CredentialsError(Exception):
     """The files cannot be used; the message says which, why, and what to do."""
+
+
+class _OtherName(Exception):
+    """The certificate has another common name, which is the message."""
 
 
 class TlsFiles(msgspec.Struct, frozen=True):
@@ -63,6 +68,11 @@ def load(files: TlsFiles, name: str) -> Credentials:
             f" to be for {name}, in its time, for both ends of TLS, and of the authority in"
             f" {files.ca_file}"
         ) from error
+    except _OtherName as error:
+        raise CredentialsError(
+            f"{files.cert_file}: peers would refuse it: its subject's common name is"
+            f" {str(error)!r}, not {name}"
+        ) from error
     except ssl.SSLError as error:
         raise CredentialsError(f"{files.cert_file}: cannot be used: {error}") from error
     return Credentials(authority, certificate, key, client, expires)
@@ -101,7 +111,9 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
 
 
 def _expiry(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> float:
-    """When the server's certificate ends, if client and server accept each other (ssl.SSLError)."""
+    """When the server's certificate ends, if client and server accept each other.
+
+    Raises ssl.SSLError, _OtherName."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     dialling = client.wrap_bio(back, there, server_hostname=name)
     unfinished = [dialling, server.wrap_bio(there, back, server_side=True)]
@@ -114,4 +126,8 @@ def _expiry(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> float:
             unfinished.remove(end)
     certificate = dialling.getpeercert()
     assert certificate is not None
+    subject = cast("tuple[tuple[tuple[str, str], ...], ...]", certificate["subject"])
+    common_names = [value for part in subject for key, value in part if key == "commonName"]
+    if common_names != [name]:
+        raise _OtherName(", ".join(common_names))
     return float(ssl.cert_time_to_seconds(str(certificate["notAfter"])))

@@ -38,6 +38,18 @@ def test_a_certificate_is_for_one_name(place: Path) -> None:
     )
 
 
+def test_the_common_name_is_the_same(place: Path) -> None:
+    (place / "form").write_text("subjectAltName = DNS:node1\n")
+    script = """
+    openssl req -new -key node1.key -subj /O=node1/CN=host1 -out request &&
+    openssl x509 -req -in request -extfile form -CA ca.pem -CAkey ca.key -set_serial 7 >node1.pem
+    """
+    subprocess.run(script, shell=True, cwd=place, check=True, capture_output=True)
+    assert refusal(files(place, "node1")) == (
+        f"{place}/node1.pem: peers would refuse it: its subject's common name is 'host1', not node1"
+    )
+
+
 def test_a_certificate_of_another_authority(place: Path) -> None:
     make(place / "other", "node1")
     own = TlsFiles(place / "other/ca.pem", place / "node1.pem", place / "node1.key")

@@ -82,7 +82,7 @@ class Network(Carrier, Protocol):
 
     async def serve(
         self,
-        handler: Callable[[bytes], Promise[bytes | None]],
+        handler: Callable[[bytes, str | None], Promise[bytes | None]],
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None: ...

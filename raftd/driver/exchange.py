@@ -121,9 +121,10 @@ class Exchange:
         for sender, request in inbox:
             self._raft.receive(trio.current_time(), sender, request)
 
-    def handle(self, data: bytes) -> Promise[bytes | None]:
-        """The answer to a peer's bytes; None: there is none."""
-        return self._peers.handle(data, self._answer)
+    def handle(self, data: bytes, certified: str | None) -> Promise[bytes | None]:
+        """The answer to a peer's bytes; None: there is none. `certified`: whose certificate they
+        came with, if the connection is encrypted."""
+        return self._peers.handle(data, certified, self._answer)
 
     def _answer(self, sender: str, message: AnyMessage) -> Promise[AnyMessage | None]:
         if isinstance(message, Request):

@@ -204,14 +204,18 @@ class Peers:
         self.refused_by.pop(peer, None)
         return envelope.message
 
-    def handle(self, data: bytes, handler: Handler) -> Promise[bytes | None]:
-        """Check a request, have it handled, wrap the answer; None: no answer."""
+    def handle(self, data: bytes, certified: str | None, handler: Handler) -> Promise[bytes | None]:
+        """Check a request, have it handled, wrap the answer; None: no answer. `certified`: who has
+        sent it, if that is certain."""
         if self._life.is_over:
             return Promise.done(None)
         try:
             envelope = codec.decode(data)
         except DecodeError as error:
             self._refuse(None, str(error))
+            return Promise.done(None)
+        if certified not in {None, envelope.sender}:
+            self._refuse(None, f"{certified or 'somebody'} says that it is {envelope.sender}")
             return Promise.done(None)
         if self._is_usual(envelope, envelope.sender):
             return self._have_handled(envelope, handler)

@@ -15,6 +15,8 @@ import threading
 
 import pynng
 
+from raftd.transport import tls
+
 log = logging.getLogger("raftd.transport")
 
 
@@ -23,6 +25,7 @@ class Connections:
 
     def __init__(self, socket: pynng.Socket, limit: int) -> None:
         """`socket` neither listens nor dials yet."""
+        self._names: dict[int, str] = {}
         self._limit = limit
         self._lock = threading.Lock()
         self._pipes: dict[int, pynng.Pipe] = {}
@@ -40,6 +43,10 @@ class Connections:
             if (pipe := self._pipes.pop(pipe_id, None)) is not None:
                 self._pipes[pipe_id] = pipe
 
+    def name_of(self, pipe_id: int) -> str | None:
+        """Whose certificate the other end has shown; None: that end need not show any."""
+        return self._names.get(pipe_id)
+
     def close(self, pipe_id: int) -> None:
         with self._lock:
             pipe = self._pipes.get(pipe_id)
@@ -47,8 +54,11 @@ class Connections:
             _close(pipe)
 
     def _added(self, pipe: pynng.Pipe) -> None:
+        name = tls.name_at(pipe)
         with self._lock:
             self._pipes[pipe.id] = pipe
+            if name is not None:
+                self._names[pipe.id] = name
             if len(self._pipes) <= self._limit:
                 return
             longest_silent = self._pipes.pop(next(iter(self._pipes)))
@@ -66,6 +76,8 @@ class Connections:
     def _stands(self, pipe: pynng.Pipe) -> None:
         with self._lock:
             known = pipe.id in self._pipes
+            if not known:
+                self._names.pop(pipe.id, None)
         if not known:
             # Under pynng's lock, which holds while it calls us.
             pipe.socket._pipes.pop(pipe.id, None)  # noqa: SLF001
@@ -73,6 +85,7 @@ class Connections:
     def _removed(self, pipe: pynng.Pipe) -> None:
         with self._lock:
             self._pipes.pop(pipe.id, None)
+            self._names.pop(pipe.id, None)
 
 
 def _close(pipe: pynng.Pipe) -> None:

@@ -22,7 +22,8 @@ from raftd.transport.timers import PAUSES, Timers
 
 log = logging.getLogger("raftd.transport")
 
-Handler = Callable[[bytes], Promise[bytes | None]]
+Handler = Callable[[bytes, str | None], Promise[bytes | None]]
+"""A request, and whose certificate it came with, if there is TLS -> the answer to it."""
 
 MAX_CONNECTIONS = 256
 """Far more than members have, far fewer than a process may have files."""
@@ -93,7 +94,7 @@ class Receiver:
         self._pipe_id = pipe_id
         self._server.connections.used(pipe_id)
         try:
-            promise = self._handler(request)
+            promise = self._handler(request, self._server.sender_by(pipe_id))
         except Exception as error:
             promise = Promise.failed(error)
         promise.when_done(self._answer)
@@ -137,6 +138,7 @@ class Server:
         self._socket = pynng.Rep0(recv_max_size=max_message_bytes + _ROUTING_BYTES)
         self.connections = Connections(self._socket, max_connections)
         self._credentials = credentials
+        self._is_encrypted = False
         self._receivers: list[Receiver] = []
 
     async def listen(self, address: str) -> str:
@@ -145,6 +147,7 @@ class Server:
             if address.startswith(tls.SCHEME):
                 assert self._credentials is not None, "the configuration sees to that"
                 self._socket.tls_config = tls.listening(self._credentials)
+                self._is_encrypted = True
             # In a thread, because a host name is looked up.
             listener = await trio.to_thread.run_sync(self._socket.listen, address)
         except pynng.AddressInUse as error:
@@ -164,6 +167,10 @@ class Server:
     def answer(self, handler: Handler, receivers: int) -> None:
         """Handle so many requests at a time, until closed."""
         self._receivers = [Receiver(self, self._socket, handler) for _ in range(receivers)]
+
+    def sender_by(self, pipe_id: int) -> str | None:
+        """Who sends by this connection, if it is encrypted: empty if that has become unknown."""
+        return self.connections.name_of(pipe_id) or "" if self._is_encrypted else None
 
     def close(self) -> None:
         for receiver in self._receivers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pynng
+from pynng import ffi, lib
 
 from raftd.credentials import Credentials
 
@@ -17,6 +18,16 @@ def listening(credentials: Credentials) -> pynng.TLSConfig:
 def dialling(credentials: Credentials, name: str) -> pynng.TLSConfig:
     """Who is dialled has to be `name`. Raises pynng.NNGException."""
     return _config(pynng.TLSConfig.MODE_CLIENT, credentials, name)
+
+
+def name_at(pipe: pynng.Pipe) -> str | None:
+    """The common name in the certificate that the other end has shown; None: there is no TLS."""
+    place = ffi.new("char **")
+    if lib.nng_pipe_get_string(pipe.pipe, b"tls-peer-cn", place) != 0:
+        return None
+    name: bytes = ffi.string(place[0])
+    lib.nng_strfree(place[0])
+    return name.decode("utf-8", "replace")
 
 
 def _config(mode: int, credentials: Credentials, name: str | None) -> pynng.TLSConfig:

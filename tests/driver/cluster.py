@@ -23,7 +23,7 @@ from raftd.transport.transport import Unreachable
 LATENCY = 0.001
 CLUSTER_ID = b"cluster-of-tests"
 
-Handler = Callable[[bytes], Promise[bytes | None]]
+Handler = Callable[[bytes, str | None], Promise[bytes | None]]
 
 
 class Network:
@@ -85,7 +85,7 @@ class Port:
             if handler is None:
                 await trio.sleep_forever()
             assert handler is not None
-            answer = await handler(request)
+            answer = await handler(request, None)
             if answer is None:
                 await trio.sleep_forever()
             assert answer is not None

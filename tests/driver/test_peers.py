@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from raftd import codec
-from raftd.client_messages import RefusedResponse, ReportRequest
+from raftd.client_messages import RefusedResponse, ReportRequest, ReportResponse
 from raftd.codec import Envelope
 from raftd.promise import Promise
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
@@ -19,8 +19,8 @@ from raftd.transport.transport import Unreachable
 from tests.driver.cluster import Cluster, running, until
 
 
-async def ask(cluster: Cluster, envelope: Envelope) -> object:
-    answer = await cluster.network.handlers["n1"](codec.encode(envelope))
+async def ask(cluster: Cluster, envelope: Envelope, certified: str | None = None) -> object:
+    answer = await cluster.network.handlers["n1"](codec.encode(envelope), certified)
     return None if answer is None else codec.decode(answer).message
 
 
@@ -65,6 +65,21 @@ async def test_what_is_refused(
         assert cluster["n1"].disk.known_peers == known
 
 
+async def test_who_has_a_certificate_speaks_for_nobody_else(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        await cluster["n1"].put("a", "1")
+        message = genuine(cluster)
+        assert isinstance(await ask(cluster, message, "n2"), ReportResponse)
+        assert await ask(cluster, message, "n3") is None
+        assert await ask(cluster, message, "") is None
+        assert "refused a message: n3 says that it is n2" in caplog.text
+        assert "refused a message: somebody says that it is n2" in caplog.text
+        assert cluster["n1"].driver.peers.refused == {}, "n2 itself has done nothing wrong"
+
+
 @pytest.mark.parametrize("term", [2**32 + 100, 2**63 - 1])
 async def test_a_term_that_no_election_leads_to_is_refused(
     autojump_clock: MockClock, tmp_path: Path, term: int
@@ -89,7 +104,7 @@ async def test_garbage_gets_no_answer(autojump_clock: MockClock, tmp_path: Path)
         await cluster.leader()
         handler = cluster.network.handlers["n1"]
         for data in (b"", b"RAFT", b"\xff" * 100, codec.encode(genuine(cluster))[:-3]):
-            assert await handler(data) is None
+            assert await handler(data, None) is None
         await cluster["n1"].put("a", "1")
 
 
@@ -167,7 +182,8 @@ async def test_the_answer_of_another_membership_counts_for_nothing(
         cluster.network.isolate("n2", cluster.names)
         await trio.sleep(1)
 
-        def another_n2(data: bytes) -> Promise[bytes | None]:
+        def another_n2(data: bytes, certified: str | None) -> Promise[bytes | None]:
+            del certified
             request = codec.decode(data)
             assert isinstance(request.message, RequestVoteRequest)
             vote = RequestVoteResponse(1, vote_granted=True, request_id=request.message.request_id)

@@ -22,8 +22,8 @@ async def echo(request: bytes) -> bytes:
     return b"answer to " + request
 
 
-def unanswered(request: bytes) -> Promise[bytes | None]:
-    del request
+def unanswered(request: bytes, certified: str | None) -> Promise[bytes | None]:
+    del request, certified
     return Promise.done(None)
 
 

@@ -61,9 +61,9 @@ async def _is_refused(caller: Transport, name: str, address: str) -> str:
 
 
 async def test_members_hear_each_other(place: Path) -> None:
-    echo = Echo()
+    echo, senders = Echo(), list[str | None]()
     async with (
-        transport(echo, LISTEN, credentials=of(place, "node1")) as server,
+        transport(echo, LISTEN, credentials=of(place, "node1"), senders=senders) as server,
         calling(of(place, "node2")) as client,
     ):
         assert server.address.startswith("tls+tcp://127.0.0.1:")
@@ -71,6 +71,7 @@ async def test_members_hear_each_other(place: Path) -> None:
         large = bytes(range(256)) * 4000
         assert await eventually(lambda: client.call("node1", large, 5)) == large
         assert await client.call("node1", b"x", 5) == b"x"
+        assert senders == ["node2", "node2"]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ async def transport(
     receivers: int = 8,
     connections: int = 64,
     credentials: Credentials | None = None,
+    senders: list[str | None] | None = None,
 ) -> AsyncIterator[Transport]:
-    """A transport that serves."""
+    """A transport that serves. `senders` gets whose certificate each request came with."""
     opened = Transport(
         listen,
         max_message_bytes=MAX_BYTES,
@@ -44,7 +45,9 @@ async def transport(
     )
     async with trio.open_nursery() as nursery:
 
-        def handle(request: bytes) -> Promise[bytes | None]:
+        def handle(request: bytes, certified: str | None) -> Promise[bytes | None]:
+            if senders is not None:
+                senders.append(certified)
             return in_task(nursery, handler, request, failures=(Exception,))
 
         await nursery.start(opened.serve, handle)
