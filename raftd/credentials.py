@@ -33,13 +33,14 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """The contents of the files; `client` for what Python itself connects to. `expires`: the end
-    of the certificate, in Unix seconds."""
+    """The contents of the files; `client` for what Python itself connects to. `file` has the
+    certificate, whose end is `expires`, in Unix seconds."""
 
     authority: str
     certificate: str
     key: str
     client: ssl.SSLContext
+    file: Path
     expires: float
 
     @property
@@ -75,7 +76,7 @@ def load(files: TlsFiles, name: str) -> Credentials:
         ) from error
     except ssl.SSLError as error:
         raise CredentialsError(f"{files.cert_file}: cannot be used: {error}") from error
-    return Credentials(authority, certificate, key, client, expires)
+    return Credentials(authority, certificate, key, client, files.cert_file, expires)
 
 
 def _read(path: Path) -> str:

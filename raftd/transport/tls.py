@@ -5,9 +5,20 @@ from __future__ import annotations
 import pynng
 from pynng import ffi, lib
 
-from raftd.credentials import Credentials
+from raftd.credentials import Credentials, CredentialsError
 
 SCHEME = "tls+tcp://"
+
+
+def check(credentials: Credentials) -> None:
+    """Raises CredentialsError if nng's TLS takes less than Python's."""
+    try:
+        listening(credentials)
+    except pynng.NNGException as error:
+        raise CredentialsError(
+            f"{credentials.file}: of a kind that TLS between nodes cannot use"
+            f" ({str(error).lower()}); take RSA, or ECDSA with P-256, as `raftd certificates` does"
+        ) from error
 
 
 def listening(credentials: Credentials) -> pynng.TLSConfig:

@@ -10,6 +10,7 @@ import trio
 
 from raftd.credentials import Credentials
 from raftd.promise import Promise
+from raftd.transport import tls
 from raftd.transport.peer import Peer, Unreachable
 from raftd.transport.server import (
     MAX_CONNECTIONS,
@@ -40,11 +41,14 @@ class Transport:
         credentials: Credentials | None = None,
     ) -> None:
         """`listen`: a URL like tcp://127.0.0.1:7001, IPv6 in brackets; port 0 takes a free one.
-        tls+tcp:// here, or as the address of a peer, takes `credentials`.
+        tls+tcp:// here, or as the address of a peer, takes `credentials`; CredentialsError if they
+        are of no use.
 
         Messages above `max_message_bytes` are dropped together with their connection.
         `receivers`: requests handled at a time. `max_connections`: from peers to here.
         """
+        if credentials is not None:
+            tls.check(credentials)
         self.address = listen
         self._max_message_bytes = max_message_bytes
         self._max_connections = max_connections

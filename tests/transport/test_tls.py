@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import trio
 
 from raftd.address import parse
-from raftd.credentials import Credentials
+from raftd.credentials import Credentials, CredentialsError
 from raftd.transport import transport as calling_end
 from raftd.transport.transport import Transport, Unreachable
 from raftd.transport.trial import trouble_with
@@ -94,7 +96,9 @@ async def test_who_dials_needs_a_certificate_of_the_authority(place: Path) -> No
     echo = Echo()
     own = of(place, "node1")
     foreign = of(place / "foreign", "node2")
-    mixed = Credentials(own.authority, foreign.certificate, foreign.key, own.client, 0.0)
+    mixed = Credentials(
+        own.authority, foreign.certificate, foreign.key, own.client, foreign.file, 0.0
+    )
     async with transport(echo, LISTEN, credentials=own) as server:
         for stranger in (foreign, mixed):
             async with calling(stranger) as client:
@@ -176,3 +180,17 @@ async def test_why_no_connection_comes_about_is_said_once(
         await trio.sleep(0.3)
         said = [each.getMessage() for each in caplog.records if "cannot connect" in each.msg]
         assert said == [f"cannot connect to {why.replace(' is not connected', '')}"]
+
+
+def test_a_certificate_that_nng_cannot_use_is_told(place: Path, tmp_path: Path) -> None:
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "ed25519", "-noenc", "-subj", "/CN=node1"),
+        *("-CA", str(place / "ca.pem"), "-CAkey", str(place / "ca.key")),
+        *("-addext", "subjectAltName=DNS:node1", "-days", "9"),
+        *("-keyout", str(tmp_path / "node1.key"), "-out", str(tmp_path / "node1.pem")),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    shutil.copy(place / "ca.pem", tmp_path)
+    own = of(tmp_path, "node1")
+    with pytest.raises(CredentialsError, match=r"node1.pem: of a kind .* take RSA"):
+        Transport(LISTEN, max_message_bytes=100, credentials=own)
