@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
         ('data_dir = "data"', "data_dir: 'data' is not an absolute path; begin it with /"),
         ("data_dir = true", "data_dir: true is not a string"),
         ('listen = "127.0.0.1:7001"', "listen: '127.0.0.1:7001': no tcp:// in front; write tcp://"),
-        ('listen = "tls+tcp://127.0.0.1:7001"', "TLS between nodes is not available"),
+        ('listen = "udp://127.0.0.1:7001"', "the scheme is neither tcp nor tls+tcp"),
         ('listen = "tcp://192.0.2.1:7001"', "allow_plaintext = true"),
         ('listen = "tcp://0.0.0.0:7001"', "allow_plaintext = true"),
         ('advertise = "tcp://127.0.0.1:8001"', "advertise: tcp://127.0.0.1:8001 is not tcp://127"),
