@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ from raftd import places, settings
 
 AUTHORITY_DAYS = 7300
 NODE_DAYS = 3650
+BACKDATED_S = 86_400
+"""A host whose clock is behind takes them too."""
 _AUTHORITY = "ca"
 _GROUP = "raftd"
 """In which the package runs nodes."""
@@ -30,6 +33,14 @@ distinguished_name = name
 prompt = no
 [name]
 CN = {name}
+[issuing]
+database = issued
+new_certs_dir = .
+serial = serial
+default_md = sha256
+policy = any_name
+[any_name]
+commonName = supplied
 [authority]
 basicConstraints = critical, CA:TRUE, pathlen:0
 keyUsage = critical, keyCertSign, cRLSign
@@ -69,7 +80,7 @@ def certificates(names: tuple[str, ...], directory: Path | None, days: int, rene
     """
     if _AUTHORITY in names:
         raise click.UsageError(f"{_AUTHORITY}.pem and {_AUTHORITY}.key are the authority's own")
-    place = directory or places.configuration_directory() / "tls"
+    place = (directory or places.configuration_directory() / "tls").absolute()
     try:
         for name in names:
             settings.name(name)
@@ -105,39 +116,53 @@ def _authority(place: Path) -> None:
             lost = place / ("ca.pem" if made[1] else "ca.key")
             sys.exit(f"error: {lost}: is not there; bring it back, or choose another --directory")
         return
-    _make(place, _AUTHORITY, "authority", AUTHORITY_DAYS, group=None)
+    _make(place, _AUTHORITY, "authority", AUTHORITY_DAYS, "-selfsign", group=None)
 
 
 def _issue(place: Path, name: str, days: int) -> None:
-    signer = ["-CA", str(place / "ca.pem"), "-CAkey", str(place / "ca.key")]
+    signer = ["-cert", str(place / "ca.pem"), "-keyfile", str(place / "ca.key")]
     _make(place, name, "node", days, *signer, group=_GROUP)
 
 
-def _make(place: Path, name: str, kind: str, days: int, *more: str, group: str | None) -> None:
+def _make(place: Path, name: str, kind: str, days: int, *signer: str, group: str | None) -> None:
     """`place`/`name`.pem and .key; the key is for root and `group`. Both or none."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        sys.exit("error: openssl is not installed: apt install openssl")
-    with tempfile.TemporaryDirectory(dir=place, prefix=".new-") as scratch:
-        form, certificate, key = (Path(scratch) / each for each in ("form", "pem", "key"))
-        form.write_text(_FORM.format(name=name, kind="IP" if _is_ip(name) else "DNS"))
-        command = [
-            *(openssl, "req", "-x509", "-config", str(form), "-extensions", kind, "-sha256"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"),
-            *("-days", str(days), "-keyout", str(key), "-out", str(certificate), *more),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words, and checked names
-        if done.returncode != 0:
-            sys.exit(f"error: {place}: openssl cannot make a certificate:\n{done.stderr.strip()}")
-        certificate.chmod(0o644)
-        key.chmod(0o600)
+    now = int(time.time())
+    since, until = (
+        time.strftime("%Y%m%d%H%M%SZ", time.gmtime(moment))
+        for moment in (now - BACKDATED_S, now + days * 86_400)
+    )
+    with tempfile.TemporaryDirectory(dir=place, prefix=".new-") as directory:
+        scratch = Path(directory)
+        form = _FORM.format(name=name, kind="IP" if _is_ip(name) else "DNS")
+        (scratch / "form").write_text(form)
+        (scratch / "issued").touch()
+        wanted = "req -new -config form -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
+        _openssl(scratch, *wanted.split(), "-keyout", "key", "-out", "request")
+        issue = f"ca -batch -notext -config form -name issuing -create_serial -extensions {kind}"
+        times = ("-startdate", since, "-enddate", until)
+        key = ("-keyfile", "key") if "-selfsign" in signer else ()
+        _openssl(scratch, *issue.split(), *times, *signer, *key, "-in", "request", "-out", "pem")
+        for file, mode in (("pem", 0o644), ("key", 0o600)):
+            (scratch / file).chmod(mode)
         if group is not None and os.geteuid() == 0:
             with contextlib.suppress(KeyError):  # no package here
-                os.chown(key, 0, grp.getgrnam(group).gr_gid)
-                key.chmod(0o640)
-        for made, suffix in ((key, "key"), (certificate, "pem")):
-            made.replace(place / f"{name}.{suffix}")
+                os.chown(scratch / "key", 0, grp.getgrnam(group).gr_gid)
+                (scratch / "key").chmod(0o640)
+        for suffix in ("key", "pem"):
+            (scratch / suffix).replace(place / f"{name}.{suffix}")
     click.echo(f"{place / name}.pem  made, good for {days} days")
+
+
+def _openssl(directory: Path, *words: str) -> None:
+    """Ends the program if it fails."""
+    program = shutil.which("openssl")
+    if program is None:
+        sys.exit("error: openssl is not installed: apt install openssl")
+    done = subprocess.run(  # noqa: S603 - our own words, and checked names
+        [program, *words], cwd=directory, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        sys.exit(f"error: openssl cannot make a certificate:\n{done.stderr.strip()}")
 
 
 def _is_ip(name: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,15 @@ def test_each_node_gets_its_own_from_one_authority(tmp_path: Path) -> None:
         assert (place / f"{name}.key").stat().st_mode & 0o007 == 0
     assert (place / "ca.key").stat().st_mode & 0o077 == 0
     assert sorted(path.suffix for path in place.iterdir()) == [".key"] * 4 + [".pem"] * 4
+
+
+def test_a_host_whose_clock_is_behind_takes_them(tmp_path: Path) -> None:
+    make(tmp_path, "node1")
+    for name in ("ca", "node1"):
+        command = ["openssl", "x509", "-noout", "-startdate", "-in", str(tmp_path / f"{name}.pem")]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        since = ssl.cert_time_to_seconds(said.strip().partition("=")[2])
+        assert since < time.time() - 23 * 3600
 
 
 def test_what_is_there_is_kept_unless_it_is_to_be_renewed(tmp_path: Path) -> None:

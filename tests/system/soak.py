@@ -26,8 +26,9 @@ from typing import Any
 import pytest
 
 from tests.history import Recorder
+from tests.system.certified import issue
 from tests.system.clock import WallClock, find_library
-from tests.system.cluster import KEEP, Cluster
+from tests.system.cluster import KEEP, Cluster, free_port
 from tests.system.faults import Faults
 from tests.system.load import Load, assert_linearizable, assert_same_state, read_back, summary
 from tests.system.network import Network, require_namespaces
@@ -52,12 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--history", type=Path, help="file that gets every operation")
     parser.add_argument("--nodes", type=int, default=3, help="how many nodes (3)")
     parser.add_argument("--clients", type=int, default=10, help="how many clients (10)")
+    parser.add_argument("--tls", action="store_true", help="nodes encrypt what they say")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the faults")
     options = parser.parse_args(arguments)
     print(f"seed {options.seed}", flush=True)
     recorder = Recorder(options.history)
     try:
-        with _surroundings(options.nodes, random.Random(options.seed)) as (cluster, faults):
+        dice = random.Random(options.seed)
+        with _surroundings(options.nodes, dice, encrypted=options.tls) as (cluster, faults):
             end = time.monotonic() + options.minutes * 60
             number = 0
             while time.monotonic() < end:
@@ -69,18 +72,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _surroundings(size: int, dice: random.Random) -> Generator[tuple[Cluster, Faults], None, None]:
+def _surroundings(
+    size: int, dice: random.Random, *, encrypted: bool
+) -> Generator[tuple[Cluster, Faults], None, None]:
     """A cluster, with as much around it as this machine can do."""
     names = [f"node{number}" for number in range(1, size + 1)]
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(Network(names)) if _possible(require_namespaces) else None
         settings: dict[str, Any] = {"limits": LIMITS, "log": "info"}
-        if network:
-            settings["allow_plaintext"] = True
-            settings["addresses"] = {
-                name: f"tcp://{ip}:7001" for name, ip in network.addresses.items()
-            }
+        hosts = (
+            {name: f"{ip}:7001" for name, ip in network.addresses.items()}
+            if network
+            else {name: f"127.0.0.1:{free_port()}" for name in names}
+        )
+        scheme = "tls+tcp" if encrypted else "tcp"
+        settings["addresses"] = {name: f"{scheme}://{host}" for name, host in hosts.items()}
+        settings["allow_plaintext"] = not encrypted
         cluster = stack.enter_context(Cluster(size, **settings))
+        if encrypted:
+            issue(cluster)
         library = find_library()
         clocks = {node.name: WallClock(node, library) for node in cluster} if library else {}
         small_disks = _possible(lambda: _mount_all(cluster))

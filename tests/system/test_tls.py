@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from tests.certificates import make, needs_openssl
 from tests.history import Recorder
+from tests.system.certified import issue
 from tests.system.cluster import CALM, Cluster, free_port
 from tests.system.load import read_back
 from tests.system.node import Node
@@ -17,24 +17,13 @@ pytestmark = needs_openssl
 NAMES = ("node1", "node2", "node3")
 
 
-def _issue(cluster: Cluster) -> Path:
-    """Put the certificates where nodes look for them."""
-    place = cluster.directory / "certificates"
-    make(place, *NAMES)
-    for node in cluster:
-        (node.directory / "tls").mkdir()
-        for file in ("ca.pem", f"{node.name}.pem", f"{node.name}.key"):
-            shutil.copy(place / file, node.directory / "tls" / file)
-    return place
-
-
 def _encrypted() -> dict[str, str]:
     return {name: f"tls+tcp://127.0.0.1:{free_port()}" for name in NAMES}
 
 
 def test_an_encrypted_cluster_survives_its_leader_and_hears_no_stranger() -> None:
     with Cluster(3, addresses=_encrypted()) as cluster:
-        place = _issue(cluster)
+        place = issue(cluster)
         cluster.start()
         first = cluster.wait_for_leader()
         cluster.wait_until_writable(first, "a", "1")
@@ -80,7 +69,7 @@ def test_a_node_whose_certificate_is_not_usable_says_so_and_ends() -> None:
 
 def test_a_running_cluster_becomes_encrypted_one_node_after_the_other() -> None:
     with Cluster(3, tls={}, **CALM) as cluster:
-        _issue(cluster)
+        issue(cluster)
         cluster.start()
         cluster.wait_until_writable(cluster["node1"], "a", "1")
         for node in cluster:
