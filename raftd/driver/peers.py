@@ -1,19 +1,10 @@
-"""Messages to and from the other members, and who may speak at all.
-
-Every message says which cluster it belongs to and from which life of which data directory it comes.
-A member is known by the id of its data directory from the first message on, durably: if it comes
-back with another id, its disk was wiped, it may have forgotten votes and entries, and it is
-refused. So is an earlier life of the same directory: that is an old message, or an old copy.
-
-An id begins with the index of the entry that admitted the member. Who was admitted later than this
-node has heard of is answered: a new member needs the votes of those who lag behind. Who was removed
-by an entry that is committed here is told so, unless this node follows it at the moment.
-"""
+"""Messages to and from the other members: wrapped into envelopes, and believed if
+raftd.driver.admission says so."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -22,23 +13,26 @@ import trio
 from raftd import codec, journal
 from raftd.client_messages import ClientMessage, RefusedResponse
 from raftd.codec import DecodeError, Envelope
+from raftd.driver.admission import (
+    Admission,
+    Disowned,
+    PeerStore,
+    Removed,
+    Replaced,
+    Roster,
+    Stranger,
+)
 from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.promise import Promise
-from raftd.raft.messages import Message, Response
-from raftd.storage.disk import DiskFull, Identity, PeerIdentity, Standing, membership_index
+from raftd.raft.messages import Message
+from raftd.storage.disk import DiskFull
 from raftd.transport.transport import Unreachable
 
 AnyMessage = Message | ClientMessage
 Handler = Callable[[str, AnyMessage], Promise[AnyMessage | None]]
 
 log = logging.getLogger("raftd.transport")
-
-_WAYS_BACK = "Bring the old directory back, or remove the member and add it again (raftctl members)"
-
-
-MAX_TERMS_AHEAD = 1 << 32
-"""An election a second for more than a century."""
 
 
 class Carrier(Protocol):
@@ -51,57 +45,8 @@ class Carrier(Protocol):
     def remove_peer(self, name: str) -> None: ...
 
 
-class Roster(Protocol):
-    """What `raftd.raft.server.Server` offers: who is a member."""
-
-    leader: str | None
-    commit_index: int
-    current_term: int
-
-    def has_removed(self, name: str, membership_index: int) -> bool: ...
-
-    def counts(self, name: str, membership_index: int) -> bool: ...
-
-
-class PeerStore(Protocol):
-    """What `raftd.storage.Disk` offers: who the peers were when we last met."""
-
-    @property
-    def identity(self) -> Identity: ...
-
-    @property
-    def known_peers(self) -> Mapping[str, PeerIdentity]: ...
-
-    def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
-
-    @property
-    def standing(self) -> Standing: ...
-
-    def note_standing(self, standing: Standing) -> None: ...
-
-
 class PeerRefused(Exception):
     """The peer answers, and will have nothing to do with this node; the message is its reason."""
-
-
-class Stranger(Exception):
-    """The message does not come from whom this node takes for a member; the message says why."""
-
-
-class Disowned(Stranger):
-    """The sender knows this node by another id."""
-
-
-class Replaced(Disowned):
-    """The sender knows another member of this node's name, admitted later, at index `since`."""
-
-    def __init__(self, reason: str, since: int) -> None:
-        super().__init__(reason)
-        self.since = since
-
-
-class Removed(Stranger):
-    """The sender was a member once."""
 
 
 class Peers:
@@ -123,7 +68,7 @@ class Peers:
         self._life = life
         self._offload = offload
         self._told_removed = told_removed
-        self._remembering = trio.Lock()
+        self._admission = Admission(store, roster, offload)
         self._said: set[str] = set()
         self.refused: dict[str, str] = {}
         """Members whose messages this node refuses, and why."""
@@ -146,8 +91,7 @@ class Peers:
 
     def has_met(self, name: str) -> bool:
         """Is the member that has this name now known by its id?"""
-        known = self._store.known_peers.get(name)
-        return known is not None and self._roster.counts(name, known.membership_index)
+        return self._admission.met(name) is not None
 
     def call(self, peer: str, message: AnyMessage, timeout: float) -> Promise[AnyMessage]:
         """The peer's answer; fails with Unreachable or PeerRefused, at the latest after `timeout`
@@ -180,10 +124,12 @@ class Peers:
     def _is_usual(self, envelope: Envelope, expected: str) -> bool:
         """Nothing is new of it but what it says."""
         try:
-            admitted = self._admits(envelope, expected)
+            if not self._admission.admits(envelope, expected):
+                return False
         except Stranger:
             return False
-        return admitted and not isinstance(envelope.message, RefusedResponse)
+        self._welcome(envelope.sender)
+        return not isinstance(envelope.message, RefusedResponse)
 
     async def _open(self, peer: str, envelope: Envelope) -> AnyMessage:
         """An answer that is not usual. Raises Unreachable, PeerRefused."""
@@ -253,9 +199,7 @@ class Peers:
 
     def _envelope(self, recipient: str, message: AnyMessage) -> Envelope:
         identity = self._store.identity
-        known = self._store.known_peers.get(recipient)
-        if known is not None and not self._roster.counts(recipient, known.membership_index):
-            known = None  # another member has the name now
+        known = self._admission.met(recipient)
         return Envelope(
             identity.cluster_id,
             identity.name,
@@ -268,73 +212,15 @@ class Peers:
 
     async def _admit(self, envelope: Envelope, expected: str) -> None:
         """Raises Stranger unless the sender is the member it says it is, and the one expected."""
-        if not self._admits(envelope, expected):
-            await self._remember(envelope)
-            self._admits(envelope, expected)
+        if not self._admission.admits(envelope, expected):
+            await self._admission.remember(envelope)
+            self._admission.admits(envelope, expected)
+        self._welcome(envelope.sender)
 
-    def _admits(self, envelope: Envelope, expected: str) -> bool:
-        """As `_admit`, of whom this node knows. False: it has to be remembered first."""
-        own, sender = self._store.identity, envelope.sender
-        if sender != expected:
-            raise Stranger(f"{sender} answers at the address of {expected}: check the addresses")
-        if envelope.cluster_id != own.cluster_id:
-            raise Stranger(
-                f"{sender} belongs to another cluster ({envelope.cluster_id.hex()}, this is"
-                f" {own.cluster_id.hex()}): check the members' addresses on both"
-            )
-        if envelope.recipient != own.name:
-            raise Stranger(f"{sender} takes {own.name} for {envelope.recipient}: check its members")
-        if sender == own.name:
-            raise Stranger(f"another node calls itself {sender}, too")
-        if envelope.recipient_id not in {b"", own.node_id}:
-            self._check_disowned(sender, membership_index(envelope.recipient_id))
-        self._check_membership(envelope)
-        self._check_term(envelope)
-        known = self._store.known_peers.get(sender)
-        if known is None or _is_newer(envelope, known):
-            return False
-        if envelope.node_id != known.node_id:
-            raise Stranger(
-                f"{sender} came back with another node id: its data directory was wiped or"
-                f" replaced, so it may have forgotten votes and entries. {_WAYS_BACK}"
-            )
-        if envelope.incarnation < known.incarnation:
-            raise Stranger(
-                f"{sender} is in its life {envelope.incarnation}, but has been in"
-                f" {known.incarnation}: an old copy of its data directory was started"
-            )
+    def _welcome(self, sender: str) -> None:
         self.heard[sender] = trio.current_time()
         if self.refused.pop(sender, None) is not None:
             log.info("%s is welcome again", sender)
-        return True
-
-    def _check_disowned(self, sender: str, known_since: int) -> None:
-        """The sender knows this node by another id, of a member admitted at that index. If it is an
-        older one, the sender has not heard of this node yet: it learns from the answer."""
-        own = self._store.identity
-        if known_since == own.membership_index:
-            raise Disowned(
-                f"{sender} knows {own.name} by another node id: the data directory of {own.name}"
-                f" was wiped or replaced, so it may have forgotten votes and entries. {_WAYS_BACK}"
-            )
-        if known_since > own.membership_index:
-            raise Replaced(
-                f"{sender} knows another {own.name}, which became a member with entry"
-                f" {known_since}: this one is none any more",
-                known_since,
-            )
-
-    def _check_membership(self, envelope: Envelope) -> None:
-        """Raises Stranger, Removed."""
-        sender, since = envelope.sender, membership_index(envelope.node_id)
-        if isinstance(envelope.message, Response):
-            if not self._roster.counts(sender, since):
-                raise Stranger(
-                    f"the {sender} that answers became a member with entry {since}; that is not"
-                    f" the one this node knows as a member"
-                )
-        elif self._roster.has_removed(sender, since) and self._roster.leader != sender:
-            raise Removed(f"{sender} is no member of this cluster any more; it was removed")
 
     async def _disowned(self, peer: str, error: Disowned) -> None:
         self._refused_by(peer, str(error))
@@ -356,29 +242,6 @@ class Peers:
                 log.warning("cannot note that this node was removed: %s", error)
         self._told_removed()
 
-    def _check_term(self, envelope: Envelope) -> None:
-        """Terms are counted one by one: after the last one nobody could be elected any more."""
-        term = getattr(envelope.message, "term", 0)
-        own = self._roster.current_term
-        if term > own + MAX_TERMS_AHEAD:
-            raise Stranger(
-                f"{envelope.sender} speaks of term {term}, which cannot be after {own} elections:"
-                " its message is damaged, or forged"
-            )
-
-    async def _remember(self, envelope: Envelope) -> None:
-        """Durably, before anything of this message is believed."""
-        async with self._remembering:
-            known = self._store.known_peers.get(envelope.sender)
-            if known is not None and not _is_newer(envelope, known):
-                return
-            await self._offload(
-                self._store.remember_peer,
-                envelope.sender,
-                envelope.node_id,
-                envelope.incarnation,
-            )
-
     def _refused_by(self, peer: str, reason: str) -> None:
         if self.refused_by.get(peer) != reason:
             self.refused_by[peer] = reason
@@ -393,11 +256,3 @@ class Peers:
             self._said.add(reason)
             about = journal.fields("peer-refused", peer=sender or "")
             log.warning("refused a message: %s", reason, extra=about)
-
-
-def _is_newer(envelope: Envelope, known: PeerIdentity) -> bool:
-    """A later life of the same directory, or a member that was admitted later under that name."""
-    since = membership_index(envelope.node_id)
-    if envelope.node_id == known.node_id:
-        return envelope.incarnation > known.incarnation
-    return since > known.membership_index
