@@ -7,6 +7,7 @@ the subject's common name, which who is dialled looks at. So a certificate is go
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import cast
 
 import msgspec
 
-EXPIRES_SOON = 30 * 86_400
-"""Seconds before its end from which on a certificate is worth a warning."""
+_UNTIMELY = {9, 10}
+"""X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL."""
+EXPIRES_SOON = 30
+"""Days before its end from which on a certificate is worth a warning."""
 
 
 class CredentialsError(Exception):
@@ -34,26 +37,37 @@ class TlsFiles(msgspec.Struct, frozen=True):
 
 class Credentials(msgspec.Struct, frozen=True):
     """The contents of the files; `client` for what Python itself connects to. `file` has the
-    certificate, whose end is `expires`, in Unix seconds."""
+    certificate, whose end is `expires`, in Unix seconds. `untimely`: why it does not count now, if
+    it does not: a clock may be wrong, and be set right."""
 
     authority: str
     certificate: str
     key: str
     client: ssl.SSLContext
     file: Path
-    expires: float
+    expires: float = math.inf
+    untimely: str = ""
 
     @property
-    def days_left(self) -> int | None:
-        """If it expires soon."""
+    def warning(self) -> str | None:
+        """What somebody should see to."""
+        if self.untimely:
+            return (
+                f"{self.file}: {self.untimely}: no peer believes it now. Renew it, and restart this"
+                " node; or set the clock of this host"
+            )
         left = self.expires - time.time()
-        return int(left // 86_400) if left < EXPIRES_SOON else None
+        if left < EXPIRES_SOON:
+            return (
+                f"{self.file} expires in {left // 86_400:.0f} days: renew it, and restart this node"
+            )
+        return None
 
 
 def load(files: TlsFiles, name: str) -> Credentials:
     """Read the files of the node `name` and try them in a handshake with itself.
 
-    Raises CredentialsError.
+    Raises CredentialsError; not for its time.
     """
     authority, certificate, key = map(_read, (files.ca_file, files.cert_file, files.key_file))
     if files.key_file.stat().st_mode & 0o007:
@@ -64,9 +78,18 @@ def load(files: TlsFiles, name: str) -> Credentials:
     try:
         expires = _expiry(server, client, name)
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _UNTIMELY:
+            return Credentials(
+                authority,
+                certificate,
+                key,
+                client,
+                files.cert_file,
+                untimely=error.verify_message,
+            )
         raise CredentialsError(
             f"{files.cert_file}: peers would refuse it: {error.verify_message.rstrip('.')}. It has"
-            f" to be for {name}, in its time, for both ends of TLS, and of the authority in"
+            f" to be for {name}, for both ends of TLS, and of the authority in"
             f" {files.ca_file}"
         ) from error
     except _OtherName as error:

@@ -182,10 +182,8 @@ def _credentials(config: Config) -> Credentials | None:
     if config.tls is None:
         return None
     own = credentials.load(config.tls, config.name)
-    if (days := own.days_left) is not None:
-        log.warning(
-            "%s expires in %d days: renew it, and restart this node", config.tls.cert_file, days
-        )
+    if own.warning is not None:
+        log.warning("%s", own.warning)
     return own
 
 

@@ -50,6 +50,22 @@ def test_the_common_name_is_the_same(place: Path) -> None:
     )
 
 
+def test_a_certificate_out_of_its_time_is_worth_a_warning(place: Path) -> None:
+    """The clock may be wrong, and be set right while the node runs."""
+    (place / "form").write_text("subjectAltName = DNS:node1\n")
+    script = """
+    openssl req -new -key node1.key -subj /CN=node1 -out request &&
+    openssl x509 -req -in request -extfile form -CA ca.pem -CAkey ca.key -set_serial 7 -days -1 \\
+        >node1.pem
+    """
+    subprocess.run(script, shell=True, cwd=place, check=True, capture_output=True)
+    warning = load(files(place, "node1"), "node1").warning
+    assert warning is not None
+    assert warning.startswith(
+        f"{place}/node1.pem: certificate has expired: no peer believes it now"
+    )
+
+
 def test_a_certificate_of_another_authority(place: Path) -> None:
     make(place / "other", "node1")
     own = TlsFiles(place / "other/ca.pem", place / "node1.pem", place / "node1.key")

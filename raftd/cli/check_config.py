@@ -24,10 +24,12 @@ def check_config(file: Path) -> None:
         click.echo(f"warning: {warning}", err=True)
     if config.tls is not None:
         try:
-            credentials.load(config.tls, config.name)
+            own = credentials.load(config.tls, config.name)
         except CredentialsError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(2)
+        if own.warning is not None:
+            click.echo(f"warning: {own.warning}", err=True)
     width = max(len(key) for key, _ in _rows(config))
     for key, value in _rows(config):
         click.echo(f"{key:{width}}  {value}")

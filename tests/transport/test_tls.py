@@ -96,9 +96,7 @@ async def test_who_dials_needs_a_certificate_of_the_authority(place: Path) -> No
     echo = Echo()
     own = of(place, "node1")
     foreign = of(place / "foreign", "node2")
-    mixed = Credentials(
-        own.authority, foreign.certificate, foreign.key, own.client, foreign.file, 0.0
-    )
+    mixed = Credentials(own.authority, foreign.certificate, foreign.key, own.client, foreign.file)
     async with transport(echo, LISTEN, credentials=own) as server:
         for stranger in (foreign, mixed):
             async with calling(stranger) as client:
