@@ -56,11 +56,9 @@ class Credentials(msgspec.Struct, frozen=True):
                 f"{self.file}: {self.untimely}: no peer believes it now. Renew it, and restart this"
                 " node; or set the clock of this host"
             )
-        left = self.expires - time.time()
-        if left < EXPIRES_SOON:
-            return (
-                f"{self.file} expires in {left // 86_400:.0f} days: renew it, and restart this node"
-            )
+        days = (self.expires - time.time()) / 86_400
+        if days < EXPIRES_SOON:
+            return f"{self.file} expires in {days:.0f} days: renew it, and restart this node"
         return None
 
 
