@@ -77,18 +77,11 @@ def load(files: TlsFiles, name: str) -> Credentials:
         expires = _expiry(server, client, name)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in _UNTIMELY:
-            return Credentials(
-                authority,
-                certificate,
-                key,
-                client,
-                files.cert_file,
-                untimely=error.verify_message,
-            )
+            why = error.verify_message
+            return Credentials(authority, certificate, key, client, files.cert_file, untimely=why)
         raise CredentialsError(
             f"{files.cert_file}: peers would refuse it: {error.verify_message.rstrip('.')}. It has"
-            f" to be for {name}, for both ends of TLS, and of the authority in"
-            f" {files.ca_file}"
+            f" to be for {name}, for both ends of TLS, and of the authority in {files.ca_file}"
         ) from error
     except _OtherName as error:
         raise CredentialsError(
@@ -101,6 +94,8 @@ def load(files: TlsFiles, name: str) -> Credentials:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a FIFO, for instance, would be waited for
+        raise CredentialsError(f"{path}: is not a regular file; name the PEM file itself")
     try:
         return path.read_text(encoding="ascii")
     except PermissionError as error:

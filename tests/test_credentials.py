@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -109,6 +110,9 @@ def test_files_that_are_not_what_they_should_be(place: Path, which: str) -> None
     assert str(place) in refusal(given)
     (place / which).write_bytes(b"\xff\xfe")
     assert refusal(given) == f"{place}/{which}: is not PEM, which is text"
+    (place / which).unlink()
+    os.mkfifo(place / which)
+    assert refusal(given).startswith(f"{place}/{which}: is not a regular file")
     (place / which).unlink()
     assert refusal(given).startswith(
         f"{place}/{which}: cannot be read (No such file or directory); `raftd certificates` makes"

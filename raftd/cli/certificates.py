@@ -125,7 +125,7 @@ def _issue(place: Path, name: str, days: int) -> None:
 
 
 def _make(place: Path, name: str, kind: str, days: int, *signer: str, group: str | None) -> None:
-    """`place`/`name`.pem and .key; the key is for root and `group`. Both or none."""
+    """`place`/`name`.pem and .key, which is for root and `group`, if there is such a group."""
     now = int(time.time())
     since, until = (
         time.strftime("%Y%m%d%H%M%SZ", time.gmtime(moment))
