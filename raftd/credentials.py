@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import ssl
+import stat
 import time
 from pathlib import Path
 from typing import cast
@@ -94,9 +95,9 @@ def load(files: TlsFiles, name: str) -> Credentials:
 
 
 def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a FIFO, for instance, would be waited for
-        raise CredentialsError(f"{path}: is not a regular file; name the PEM file itself")
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+            raise CredentialsError(f"{path}: is not a regular file; name the PEM file itself")
         return path.read_text(encoding="ascii")
     except PermissionError as error:
         raise CredentialsError(
