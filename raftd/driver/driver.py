@@ -377,22 +377,21 @@ class Driver:
         self.contacts.update()
         async with trio.open_nursery() as nursery:
             self._life.begin(nursery)
-            parts = (
-                self._exchange,
-                self.saver,
-                self.applier,
-                self.writes,
-                self.snapshots,
-                self.checks,
-            )
-            for part in parts:
-                nursery.start_soon(part.run)
-            nursery.start_soon(self._expire)
-            await nursery.start(self._network.serve, self._exchange.handle)
-            nursery.start_soon(self.contacts.run)
-            nursery.start_soon(self.leadership.run)
-            task_status.started()
             try:
+                for part in (
+                    self._exchange,
+                    self.saver,
+                    self.applier,
+                    self.writes,
+                    self.snapshots,
+                    self.checks,
+                ):
+                    nursery.start_soon(part.run)
+                nursery.start_soon(self._expire)
+                await nursery.start(self._network.serve, self._exchange.handle)
+                nursery.start_soon(self.contacts.run)
+                nursery.start_soon(self.leadership.run)
+                task_status.started()
                 await self._loop.run()
             finally:
                 self._life.end()
