@@ -44,6 +44,8 @@ class Carrier(Protocol):
 
     def remove_peer(self, name: str) -> None: ...
 
+    def trouble_with(self, name: str) -> str | None: ...
+
 
 class PeerRefused(Exception):
     """The peer answers, and will have nothing to do with this node; the message is its reason."""
@@ -88,6 +90,10 @@ class Peers:
         for of in (self.refused, self.refused_by):
             of.pop(name, None)
         self.heard.pop(name, None)
+
+    def trouble_with(self, name: str) -> str | None:
+        """Why this node cannot connect to it, if that is known."""
+        return self._carrier.trouble_with(name)
 
     def has_met(self, name: str) -> bool:
         """Is the member that has this name now known by its id?"""

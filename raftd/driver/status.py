@@ -198,7 +198,7 @@ class Status:
             membership=_membership(server.configuration, name),
             last_contact_ms=own_contact_ms if progress is None else progress.last_contact_ms,
             match_index=progress.match_index if progress and refused is None else None,
-            problem=refused,
+            problem=refused or self._peers.trouble_with(name),
         )
         if report is not None and refused is None:
             member = msgspec.structs.replace(

@@ -124,7 +124,8 @@ class Peer:
         self._lacks_credentials = self._is_encrypted and credentials is None
         if self._is_encrypted and credentials is not None:
             self._socket.tls_config = tls.dialling(credentials, name)
-        self._trouble: str | None = None
+        self.trouble: str | None = None
+        """Why there is no connection, if that is known."""
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
@@ -172,13 +173,13 @@ class Peer:
     async def look_for_trouble(self) -> None:
         """If it is encrypted and not connected, find out why, and say it."""
         if self._connections or not self._is_encrypted or self._credentials is None:
-            self._trouble = None
+            self.trouble = None
             return
         where = parse(self.address)
         trouble = await trouble_with(where, self._credentials.client, self._name)
-        if trouble is not None and trouble != self._trouble and not self._connections:
+        if trouble is not None and trouble != self.trouble and not self._connections:
             log.warning("cannot connect to %s: %s", self.who, trouble)
-        self._trouble = trouble
+        self.trouble = trouble
 
     def close(self) -> None:
         """Calls under way fail."""
@@ -205,7 +206,7 @@ class Peer:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
                 self._dial()
-            return f"{self.who} is not connected{f': {self._trouble}' if self._trouble else ''}"
+            return f"{self.who} is not connected{f': {self.trouble}' if self.trouble else ''}"
         return None
 
     def _dial(self) -> None:

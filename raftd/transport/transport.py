@@ -110,6 +110,13 @@ class Transport:
         if known is not None:
             known.close()
 
+    def trouble_with(self, name: str) -> str | None:
+        """Why there is no encrypted connection to it, if that is known."""
+        known = self._peers.get(name)
+        return (
+            None if known is None or known.trouble is None else f"{known.address}: {known.trouble}"
+        )
+
     def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]:
         """The peer's answer; fails with Unreachable, at the latest after `timeout` seconds, as long
         as `serve` runs."""

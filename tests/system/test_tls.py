@@ -43,6 +43,13 @@ def test_an_encrypted_cluster_survives_its_leader_and_hears_no_stranger() -> Non
         first.wait_until_up()
         cluster.wait_until_writable(second, "c", "3")
         assert first.wait_until_up()["leader"] is None
+        wait_until(
+            lambda: (
+                "is not believed here" in str(_problem(second, first.name))
+                and "is not believed here" in str(_problem(first, second.name))
+            ),
+            "both say why",
+        )
         assert _last_index(first) < _last_index(second)
         first.kill()
         shutil.rmtree(good)
@@ -50,6 +57,12 @@ def test_an_encrypted_cluster_survives_its_leader_and_hears_no_stranger() -> Non
         first.start()
         cluster.wait_until_converged()
         assert read_back(first, ["a", "b", "c"], Recorder()) == {"a": "1", "b": "2", "c": "3"}
+
+
+def _problem(node: Node, name: str) -> object:
+    """What `node` has to say of the member `name`."""
+    members = node.wait_until_up()["members"]
+    return next(each.get("problem") for each in members if each["name"] == name)
 
 
 def _last_index(node: Node) -> int:
