@@ -53,7 +53,8 @@ RESERVED_FILES = 1024
 """For everything but clients of the socket: peers, the log, the state machine."""
 PAUSE_WITHOUT_SPACE = 1.0
 """Seconds."""
-GC_ALLOCATIONS = 20_000
+GC_THRESHOLDS = (10_000, 5, 5)
+"""Often enough that connections which have gone do not pile up: they are cycles."""
 SNAPSHOT_CHUNK_BYTES = 256 << 10
 MESSAGE_OVERHEAD_BYTES = 64 << 10
 """More than anything in a message besides its entries, commands or chunk."""
@@ -119,7 +120,7 @@ def _settle_memory() -> None:
     each call has no cycles, so it need not look often."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _allow_files(count: int) -> None:
