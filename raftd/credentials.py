@@ -91,6 +91,10 @@ def load(files: TlsFiles, name: str) -> Credentials:
         ) from error
     except ssl.SSLError as error:
         raise CredentialsError(f"{files.cert_file}: cannot be used: {error}") from error
+    except ValueError as error:  # such as "a..b"
+        raise CredentialsError(
+            f"{files.cert_file}: {name!r} is a name that no certificate can be for; choose another"
+        ) from error
     return Credentials(authority, certificate, key, client, files.cert_file, expires)
 
 

@@ -39,6 +39,13 @@ def test_a_certificate_is_for_one_name(place: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [".x", "a..b"])
+def test_a_name_that_no_certificate_can_be_for(place: Path, name: str) -> None:
+    assert f"{name!r} is a name that no certificate can be for" in refusal(
+        files(place, "node1"), name
+    )
+
+
 def test_the_common_name_is_the_same(place: Path) -> None:
     (place / "form").write_text("subjectAltName = DNS:node1\n")
     script = """

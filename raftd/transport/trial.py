@@ -22,7 +22,10 @@ async def trouble_with(address: Address, client: ssl.SSLContext, name: str) -> s
         except OSError:
             return None
         async with stream:
-            connection = trio.SSLStream(stream, client, server_hostname=name)
+            try:
+                connection = trio.SSLStream(stream, client, server_hostname=name)
+            except ValueError:  # such as ".x"
+                return f"{name!r} is a name that no certificate can be for"
             try:
                 await connection.do_handshake()
             except trio.BrokenResourceError as error:

@@ -139,6 +139,11 @@ async def test_why_no_connection_comes_about(place: Path) -> None:
     own, foreign = of(place, "node1"), of(place / "foreign", "node2")
     async with transport(Echo(), LISTEN, credentials=own) as server:
         assert await _trouble(server, of(place, "node2")) is None
+        why = await _trouble(server, of(place, "node2"), ".x")
+        assert why == "'.x' is a name that no certificate can be for"
+        why = await _trouble(server, of(place, "node2"), "a..b")
+        assert why is not None
+        assert why.endswith("certificate is not valid for 'a..b'")
         assert await _trouble(server, of(place, "node2"), "node3") == (
             "its certificate is not believed here: Hostname mismatch, certificate is not valid for"
             " 'node3'"
