@@ -20,7 +20,7 @@ import trio
 from raftd.codec import Envelope
 from raftd.driver.offload import Offload
 from raftd.raft.messages import Response
-from raftd.storage.disk import Identity, PeerIdentity, Standing, membership_index
+from raftd.storage.disk import Identity, PeerIdentity, membership_index
 
 _WAYS_BACK = "Bring the old directory back, or remove the member and add it again (raftctl members)"
 
@@ -51,11 +51,6 @@ class PeerStore(Protocol):
     def known_peers(self) -> Mapping[str, PeerIdentity]: ...
 
     def remember_peer(self, name: str, node_id: bytes, incarnation: int) -> None: ...
-
-    @property
-    def standing(self) -> Standing: ...
-
-    def note_standing(self, standing: Standing) -> None: ...
 
 
 class Stranger(Exception):

@@ -26,7 +26,7 @@ from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.promise import Promise
 from raftd.raft.messages import Message
-from raftd.storage.disk import DiskFull
+from raftd.storage.disk import DiskFull, Standing
 from raftd.transport.transport import Unreachable
 
 AnyMessage = Message | ClientMessage
@@ -47,6 +47,15 @@ class Carrier(Protocol):
     def trouble_with(self, name: str) -> str | None: ...
 
 
+class Store(PeerStore, Protocol):
+    """What `raftd.storage.Disk` offers: that, and what others have told this node of itself."""
+
+    @property
+    def standing(self) -> Standing: ...
+
+    def note_standing(self, standing: Standing) -> None: ...
+
+
 class PeerRefused(Exception):
     """The peer answers, and will have nothing to do with this node; the message is its reason."""
 
@@ -57,7 +66,7 @@ class Peers:
     def __init__(
         self,
         carrier: Carrier,
-        store: PeerStore,
+        store: Store,
         roster: Roster,
         life: Life,
         offload: Offload,

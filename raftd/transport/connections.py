@@ -25,10 +25,10 @@ class Connections:
 
     def __init__(self, socket: pynng.Socket, limit: int) -> None:
         """`socket` neither listens nor dials yet."""
-        self._names: dict[int, str] = {}
         self._limit = limit
         self._lock = threading.Lock()
-        self._pipes: dict[int, pynng.Pipe] = {}
+        self._pipes: dict[int, tuple[pynng.Pipe, str | None]] = {}
+        """With whose certificate the other end has shown, if any."""
         self._closed = 0
         socket.add_pre_pipe_connect_cb(self._added)
         socket.add_post_pipe_connect_cb(self._stands)
@@ -40,28 +40,27 @@ class Connections:
     def used(self, pipe_id: int) -> None:
         """Something came by this connection just now."""
         with self._lock:
-            if (pipe := self._pipes.pop(pipe_id, None)) is not None:
-                self._pipes[pipe_id] = pipe
+            if (known := self._pipes.pop(pipe_id, None)) is not None:
+                self._pipes[pipe_id] = known
 
     def name_of(self, pipe_id: int) -> str | None:
-        """Whose certificate the other end has shown; None: that end need not show any."""
-        return self._names.get(pipe_id)
+        """Whose certificate the other end has shown; None: none, or the connection has gone."""
+        with self._lock:
+            return self._pipes[pipe_id][1] if pipe_id in self._pipes else None
 
     def close(self, pipe_id: int) -> None:
         with self._lock:
-            pipe = self._pipes.get(pipe_id)
-        if pipe is not None:
-            _close(pipe)
+            known = self._pipes.get(pipe_id)
+        if known is not None:
+            _close(known[0])
 
     def _added(self, pipe: pynng.Pipe) -> None:
         name = tls.name_at(pipe)
         with self._lock:
-            self._pipes[pipe.id] = pipe
-            if name is not None:
-                self._names[pipe.id] = name
+            self._pipes[pipe.id] = (pipe, name)
             if len(self._pipes) <= self._limit:
                 return
-            longest_silent = self._pipes.pop(next(iter(self._pipes)))
+            longest_silent, _ = self._pipes.pop(next(iter(self._pipes)))
             self._closed += 1
             count = self._closed
         _close(longest_silent)
@@ -76,8 +75,6 @@ class Connections:
     def _stands(self, pipe: pynng.Pipe) -> None:
         with self._lock:
             known = pipe.id in self._pipes
-            if not known:
-                self._names.pop(pipe.id, None)
         if not known:
             # Under pynng's lock, which holds while it calls us.
             pipe.socket._pipes.pop(pipe.id, None)  # noqa: SLF001
@@ -85,7 +82,6 @@ class Connections:
     def _removed(self, pipe: pynng.Pipe) -> None:
         with self._lock:
             self._pipes.pop(pipe.id, None)
-            self._names.pop(pipe.id, None)
 
 
 def _close(pipe: pynng.Pipe) -> None:

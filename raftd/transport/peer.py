@@ -34,6 +34,7 @@ PATIENCE = (1.0, 6.0)
 RECONNECT_MS = (20, 500)
 """nng's first and longest pause between two attempts to connect that were refused."""
 _IDLE_LIMIT = 8
+_NO_CREDENTIALS = "it takes encrypted connections only, and this node has no [tls]"
 _CONNECTIONS = 4
 """One, and others that are about to go."""
 _ROUTING_BYTES = 64
@@ -124,7 +125,7 @@ class Peer:
         self._lacks_credentials = self._is_encrypted and credentials is None
         if self._is_encrypted and credentials is not None:
             self._socket.tls_config = tls.dialling(credentials, name)
-        self.trouble: str | None = None
+        self.trouble = _NO_CREDENTIALS if self._lacks_credentials else None
         """Why there is no connection, if that is known."""
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
@@ -172,7 +173,9 @@ class Peer:
 
     async def look_for_trouble(self) -> None:
         """If it is encrypted and not connected, find out why, and say it."""
-        if self._connections or not self._is_encrypted or self._credentials is None:
+        if not self._is_encrypted or self._credentials is None:
+            return
+        if self._connections:
             self.trouble = None
             return
         where = parse(self.address)
@@ -199,7 +202,7 @@ class Peer:
         if len(request) > self._max_message_bytes:
             return f"a message of {len(request)} bytes is too large for {self.who}"
         if self._lacks_credentials:
-            return f"{self.who} takes encrypted connections only, and this node has no [tls]"
+            return f"{self.who}: {self.trouble}"
         if self._dialer is None:
             return f"{self.who} has an address that makes no sense"
         if not self._connections:

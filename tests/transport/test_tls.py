@@ -105,7 +105,9 @@ async def test_who_dials_needs_a_certificate_of_the_authority(place: Path) -> No
             plain = server.address.removeprefix("tls+")
             assert "is not connected" in await _is_refused(client, "node1", plain)
             why = await _is_refused(client, "node2", server.address)
-            assert why.endswith("takes encrypted connections only, and this node has no [tls]")
+            lacking = "it takes encrypted connections only, and this node has no [tls]"
+            assert why.endswith(lacking)
+            assert client.trouble_with("node2") == f"{server.address}: {lacking}"
         assert echo.heard == []
         async with calling(of(place, "node2")) as client:
             client.set_peer("node1", server.address)
