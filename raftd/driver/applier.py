@@ -168,13 +168,13 @@ class Applier:
         try:
             results = await self._apply(entries)
         except Diverged as error:
-            self._differ(error)
+            self.distrust(f"{error}; `raftctl reseed` gives it the leader's")
             return
         self._applied(entries[: len(results)], results)
 
-    def _differ(self, error: Diverged) -> None:
+    def distrust(self, reason: str) -> None:
         """The state is not to be believed any more."""
-        self.diverged = f"{error}; `raftctl reseed` gives it the leader's"
+        self.diverged = reason
         log.critical("this node serves no reads and takes no writes: %s", self.diverged)
         self._disk_changed()
 

@@ -73,6 +73,10 @@ from raftd.storage.disk import Disk
 
 log = logging.getLogger("raftd.raft")
 
+FORGOTTEN = (
+    "one side has forgotten what it had acknowledged, as an old copy of a data directory does:"
+    ' see "Old copies" in raftd(8)'
+)
 EXPIRY_INTERVAL = 0.05
 """Seconds by which a call may end too late."""
 
@@ -420,6 +424,8 @@ class Driver:
 
     def _tell_changes(self) -> None:
         server = self.raft.server
+        if server.contradiction is not None and self.applier.diverged is None:
+            self.applier.distrust(f"{server.contradiction}; {FORGOTTEN}")
         view = (
             server.role,
             server.leader,

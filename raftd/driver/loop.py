@@ -26,7 +26,12 @@ from raftd.storage.disk import DirectoryDamaged, Disk
 
 log = logging.getLogger("raftd.raft")
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 
 class Loop:

@@ -58,6 +58,8 @@ class Reseeding:
             raise Refused(
                 f"{server.name} leads; hand leadership over first: raftctl leader transfer"
             )
+        if server.contradiction is not None:
+            raise Refused(f"{server.contradiction}; not the state alone, the log differs")
         if server.leader is None:
             raise Refused("there is no leader whose state could be taken over")
         async with self._snapshots.taking:

@@ -23,6 +23,12 @@ from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk
 
 
+_LOST = (
+    "it lost entries that it had acknowledged, as an old copy of a data directory does: bring the"
+    " newer one back, or remove the member and add it again (raftctl members)"
+)
+
+
 class Status:
     """`problem` tells what is wrong with this node's disk, if anything is."""
 
@@ -90,7 +96,7 @@ class Status:
                     name,
                     progress.match_index,
                     int((now - progress.last_contact) * 1000),
-                    self._peers.refused.get(name),
+                    self._peers.refused.get(name) or (_LOST if progress.has_lost else None),
                 )
                 for name, progress in server.progress.items()
             ),

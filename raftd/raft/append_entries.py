@@ -123,6 +123,8 @@ def _send(
     )
     if entries:
         progress.in_flight[request.request_id] = prev_log_index
+        if prev_log_index == progress.match_index:
+            progress.sure_id = request.request_id
         progress.next_index = entries[-1].index + 1
         server.detail(
             "sends %s entries %d to %d behind %d of term %d",
@@ -175,10 +177,11 @@ def _rejected(
 ) -> None:
     """Paper 5.3: "the leader decrements next_index and retries", but a whole term at a time."""
     if sent <= progress.match_index:
-        # Overtaken on its way; or, if nothing else was on its way, what matched is gone.
-        if progress.mode is PROBE:
-            server.note(f"sees that {peer} lost entries it had acknowledged: {sent}", "warning")
-            progress.paused = True
+        # Overtaken on its way; or what matched before it left has gone.
+        if response.request_id == progress.sure_id and progress.match_index > 0:
+            if not progress.has_lost:
+                server.note(f"sees that {peer} lost entries it had acknowledged: {sent}", "error")
+            progress.has_lost = progress.paused = True
         progress.probe(progress.match_index + 1)
         return
     agree = min(response.conflict_index, sent - 1)
@@ -248,6 +251,9 @@ def handle_request(server: Server, now: float, sender: str, request: AppendEntri
         become_follower(server, now, request.term, sender)
     server.last_leader_contact = now
     server.reset_election_deadline(now)
+    if _contradicts(server, sender, request.prev_log_index, request.prev_log_term):
+        _refuse(server, sender, request)
+        return
     if not _agrees(server, request):
         _conflict(server, sender, request)
         return
@@ -280,21 +286,31 @@ def _take(server: Server, sender: str, request: AppendEntriesRequest) -> bool:
             known = server.log.term(entry.index)
             if known == entry.term:
                 continue
-            if entry.index <= server.commit_index:
-                if known is None:
-                    continue  # compacted
-                server.note(
-                    f"refuses {sender}: entry {entry.index} of term {entry.term} contradicts the"
-                    f" committed one of term {known}",
-                    "warning",
-                )
+            if _contradicts(server, sender, entry.index, entry.term):
                 return False
+            if entry.index <= server.commit_index:
+                continue  # compacted
             server.detail(
                 "drops entries %d to %d for %s", entry.index, server.log.last_index, sender
             )
             server.truncate_from(entry.index)
         server.append(*request.entries[position:])
         break
+    return True
+
+
+def _contradicts(server: Server, sender: str, index: int, term: int) -> bool:
+    """Is another entry committed here at `index`? Then one of the two has forgotten what it had
+    acknowledged; nothing in Raft can tell which."""
+    known = server.log.term(index) if 0 < index <= server.commit_index else None
+    if known in {None, term}:
+        return False
+    if server.contradiction is None:
+        server.contradiction = (
+            f"the log of {sender}, the leader, contradicts this one: entry {index} is of term {term}"
+            f" there, and committed with term {known} here"
+        )
+        server.note(f"refuses {sender}: {server.contradiction}", "error")
     return True
 
 

@@ -28,6 +28,7 @@ class Progress:
     __slots__ = (
         "acknowledged_id",
         "answers",
+        "has_lost",
         "in_flight",
         "last_contact",
         "last_sent",
@@ -40,6 +41,7 @@ class Progress:
         "round_started",
         "snapshot_index",
         "snapshot_offset",
+        "sure_id",
     )
 
     def __init__(self, next_index: int, now: float) -> None:
@@ -48,6 +50,10 @@ class Progress:
         self.next_index = next_index
         self.in_flight: dict[int, int] = {}
         """request_id -> prev_log_index, of requests that carry entries or a chunk"""
+        self.sure_id = 0
+        """Newest request_id whose entries came behind what the peer had acknowledged by then."""
+        self.has_lost = False
+        """It has refused that one: what it had acknowledged has gone."""
         self.paused = False
         """Nothing but heartbeats until the next heartbeat is due: the peer did not answer."""
         self.reading = False
@@ -86,5 +92,7 @@ class Progress:
 
     def matched(self, index: int) -> None:
         """The follower has everything up to `index`, durably."""
+        if index >= self.match_index:
+            self.has_lost = False
         self.match_index = max(self.match_index, index)
         self.next_index = max(self.next_index, self.match_index + 1)

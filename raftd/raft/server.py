@@ -97,6 +97,8 @@ class Server:
         self.may_lead = True
         self.told_removed = False
         """A member has said that this server is none any more."""
+        self.contradiction: str | None = None
+        """What a leader has sent that cannot be, next to what is committed here."""
         # candidates
         self.votes: dict[str, bool] = {}
         # leaders

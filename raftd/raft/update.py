@@ -10,8 +10,9 @@ from raftd.raft.state import HardState, SnapshotMetadata
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What happened, in plain words. `level`: info = roles and membership, warning, debug. `event`:
-    its kind, for those that an operator may wait for; `peer`: the other server it speaks of."""
+    """What happened, in plain words. `level`: error = somebody must act, warning, info = roles and
+    membership, debug. `event`: its kind, for those that an operator may wait for; `peer`: the other
+    server it speaks of."""
 
     level: str
     text: str

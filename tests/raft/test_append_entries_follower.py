@@ -109,9 +109,24 @@ def test_entries_that_contradict_committed_ones_are_refused() -> None:
     assert isinstance(message, AppendEntriesResponse)
     assert not message.success
     assert [entry.term for entry in network["n1"].durable.entries] == [1, 1, 1]
-    assert any(
-        note.level == "warning" and "contradicts" in note.text for note in network["n1"].notes
-    )
+    _says_once(network, "contradicts")
+    assert network["n1"].server.contradiction is not None
+
+
+def test_a_leader_whose_log_contradicts_what_is_committed_is_not_told_that_it_matches() -> None:
+    """Not even where it ends: it would count what is another entry here."""
+    network = in_role(Role.FOLLOWER, log=[1, 1, 1])
+    network.inject("n2", "n1", rpcs.append(1, 3, 1, leader_commit=3))
+    for _ in range(3):
+        message = answer(network, rpcs.append(5, 2, 2), "n3")
+        assert isinstance(message, AppendEntriesResponse)
+        assert not message.success
+    _says_once(network, "contradicts")
+
+
+def _says_once(network: Network, text: str) -> None:
+    said = [note for note in network["n1"].notes if text in note.text]
+    assert [note.level for note in said] == ["error"]
 
 
 def test_requests_of_a_deposed_leader_are_refused() -> None:
