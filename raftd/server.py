@@ -155,7 +155,7 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
         for store in stores:
             store.close()
         raise
-    level = logging.INFO if disk.identity.incarnation == 1 else logging.WARNING
+    level = logging.INFO if disk.identity.life == 1 else logging.WARNING
     for note in disk.notes:
         logging.getLogger("raftd.storage").log(level, "%s", note)
     store = stores[0]

@@ -88,7 +88,7 @@ def _identity_rows(found: Survey) -> list[tuple[str, str]]:
         if closed is not None:
             end = f"closed in order at entry {closed.last_index}"
         pairs += [
-            ("Node", f"{identity.name}, life {identity.incarnation}, {end}"),
+            ("Node", f"{identity.name}, life {identity.life}, {end}"),
             ("Cluster", identity.cluster_id.hex()),
         ]
     if found.hard_state is not None:

@@ -29,6 +29,8 @@ from raftd.raft.messages import Message
 from raftd.storage.disk import DiskFull, Standing
 from raftd.transport.transport import Unreachable
 
+_NOBODY = bytes(16)
+
 AnyMessage = Message | ClientMessage
 Handler = Callable[[str, AnyMessage], Promise[AnyMessage | None]]
 
@@ -205,8 +207,13 @@ class Peers:
             else:
                 self._refuse(envelope.sender, str(error))
             removed_at = self._roster.commit_index if isinstance(error, Removed) else 0
-            refusal = RefusedResponse(str(error), removed_at)
-            return codec.encode(self._envelope(envelope.sender, refusal))
+            answer = self._envelope(envelope.sender, RefusedResponse(str(error), removed_at))
+            if envelope.cluster_id != answer.cluster_id:
+                # Who does not know the cluster does not learn it here.
+                answer = msgspec.structs.replace(
+                    answer, cluster_id=_NOBODY, node_id=_NOBODY, incarnation=0, recipient_id=b""
+                )
+            return codec.encode(answer)
         except DiskFull as error:
             log.warning("cannot note who %s is: %s", envelope.sender, error)
             return None

@@ -22,7 +22,6 @@ from raftd.state_hash import context_of
 from raftd.state_machine import StateMachine
 from raftd.storage.disk import Disk
 
-
 _LOST = (
     "it lost entries that it had acknowledged, as an old copy of a data directory does: bring the"
     " newer one back, or remove the member and add it again (raftctl members)"

@@ -307,8 +307,8 @@ def _contradicts(server: Server, sender: str, index: int, term: int) -> bool:
         return False
     if server.contradiction is None:
         server.contradiction = (
-            f"the log of {sender}, the leader, contradicts this one: entry {index} is of term {term}"
-            f" there, and committed with term {known} here"
+            f"the log of {sender}, the leader, contradicts this one: entry {index} is of term"
+            f" {term} there, and committed with term {known} here"
         )
         server.note(f"refuses {sender}: {server.contradiction}", "error")
     return True

@@ -173,6 +173,10 @@ class Server:
         members = self.configuration
         return not members.has(name) or members.is_member(name, membership_index)
 
+    def has(self, name: str) -> bool:
+        """Is it in the configuration, in whatever part?"""
+        return self.configuration.has(name)
+
     @property
     def may_campaign(self) -> bool:
         """A voter that is being removed still is one until that is committed (thesis 4.2.2)."""

@@ -12,7 +12,7 @@
 incarnation 1, nothing was ever promised, and whatever else is there is made anew. From incarnation
 1 on everything must be there. Without `node-id` there must be nothing else of the above.
 
-Every life begins with a durable `node-id`, with an incarnation one higher and `closed` empty, and
+Every life begins with a durable `node-id`, with the next incarnation and `closed` empty, and
 a clean end is a durable `node-id` in which `closed` says where the log ended: nothing less may be
 there at the next start. Directories are made for their owner only (0700).
 """
@@ -34,6 +34,7 @@ from raftd.storage.files import Files
 
 NODE_ID_BYTES = 16
 _RANDOM_BYTES = 8
+_LIFE_SHIFT = 32
 _CONTENT = ("hard-state", "peers", "wal", "snapshots", "standing")
 _LOCK_BYTES = 32
 
@@ -48,8 +49,19 @@ def new_node_id(index: int, files: Files) -> bytes:
     return index.to_bytes(NODE_ID_BYTES - _RANDOM_BYTES, "big") + files.random(_RANDOM_BYTES)
 
 
+def life(incarnation: int) -> int:
+    """The number of that life, from 1. It is the upper part of an incarnation; the lower one is
+    random: two lives of one number began from copies of one directory."""
+    return incarnation >> _LIFE_SHIFT
+
+
+def next_incarnation(last: int, files: Files) -> int:
+    random = int.from_bytes(files.random(_LIFE_SHIFT // 8), "big")
+    return (life(last) + 1) << _LIFE_SHIFT | random
+
+
 class Identity(msgspec.Struct, frozen=True):
-    """Who this node is. `incarnation` counts the lives of its directory, from 1."""
+    """Who this node is, and in which life of its directory."""
 
     name: str
     node_id: bytes
@@ -59,6 +71,10 @@ class Identity(msgspec.Struct, frozen=True):
     @property
     def membership_index(self) -> int:
         return membership_index(self.node_id)
+
+    @property
+    def life(self) -> int:
+        return life(self.incarnation)
 
 
 class PeerIdentity(msgspec.Struct, frozen=True):

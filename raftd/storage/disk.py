@@ -31,6 +31,7 @@ from raftd.storage.directory import (
     NodeDocument,
     PeerIdentity,
     Standing,
+    life,
     membership_index,
     new_node_id,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "Standing",
     "StorageError",
     "StorageFailed",
+    "life",
     "membership_index",
 ]
 

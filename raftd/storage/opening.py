@@ -13,7 +13,14 @@ from contextlib import ExitStack
 import msgspec
 
 from raftd.raft.state import Recovered, SnapshotMetadata
-from raftd.storage.directory import Directory, Identity, NodeDocument, PeerIdentity, Standing
+from raftd.storage.directory import (
+    Directory,
+    Identity,
+    NodeDocument,
+    PeerIdentity,
+    Standing,
+    next_incarnation,
+)
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch
 from raftd.storage.files import Files
 from raftd.storage.hard_state import HardStateFile
@@ -182,5 +189,6 @@ def _recovered(
 
 def _next_life(files: Files, document: NodeDocument) -> NodeDocument:
     last = document.identity
-    identity = Identity(last.name, last.node_id, last.cluster_id, last.incarnation + 1)
+    incarnation = next_incarnation(last.incarnation, files)
+    identity = Identity(last.name, last.node_id, last.cluster_id, incarnation)
     return NodeDocument(identity, document.initial, files.boot_id(), format=document.format)

@@ -11,8 +11,32 @@ from pathlib import Path
 import pytest
 from trio.testing import MockClock
 
-from raftd.driver.errors import Refused
+from raftd.driver.errors import CallFailed, Refused
 from tests.driver.cluster import Cluster, Node, running, until
+
+
+async def test_a_copy_of_the_last_life_is_refused(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """It begins a life of the same number as the one that was lived meanwhile."""
+    async with running(tmp_path / "cluster") as cluster:
+        leader = await cluster.leader()
+        node = next(each for each in cluster.nodes.values() if each is not leader)
+        await leader.put("first", "1")
+        await cluster.crash(node.name)
+        copy = tmp_path / "copy"
+        shutil.copytree(node.directory, copy)
+        await cluster.start(node.name)
+        await leader.put("acknowledged", "1")
+        last = leader.driver.raft.server.log.last_index
+        await until(lambda: leader.driver.raft.server.progress[node.name].match_index >= last)
+        await put_back(cluster, node, copy)
+        await cluster.start(node.name)
+        await until(lambda: node.name in leader.driver.peers.refused)
+        assert "old copy" in leader.driver.peers.refused[node.name]
+        assert leader.driver.raft.server.progress[node.name].match_index == last
+        with pytest.raises(CallFailed):
+            await cluster[node.name].get("first")
 
 
 @asynccontextmanager
@@ -24,11 +48,8 @@ async def copied(tmp_path: Path) -> AsyncIterator[tuple[Cluster, Node, Node, Nod
         other, copied = [node for node in cluster.nodes.values() if node is not leader]
         last = leader.driver.raft.server.log.last_index
         await until(lambda: copied.driver.applier.applied_index >= last)
-        await cluster.crash(copied.name)
         copy = tmp_path / "copy"
         shutil.copytree(copied.directory, copy)
-        await cluster.start(copied.name)
-        await until(lambda: cluster[copied.name].driver.raft.server.leader == leader.name)
         yield cluster, leader, other, copied, copy
 
 

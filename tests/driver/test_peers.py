@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from raftd import codec
 from raftd.client_messages import RefusedResponse, ReportRequest, ReportResponse
 from raftd.codec import Envelope
+from raftd.driver import admission
 from raftd.promise import Promise
 from raftd.raft.messages import RequestVoteRequest, RequestVoteResponse
 from raftd.transport.transport import Unreachable
@@ -96,6 +97,51 @@ async def test_a_term_that_no_election_leads_to_is_refused(
         assert server.current_term == before
         assert cluster["n1"].disk.recovered.hard_state.current_term <= before
         await leader.put("a", "1")
+
+
+async def test_who_does_not_know_the_cluster_does_not_learn_it(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        message = msgspec.structs.replace(genuine(cluster), cluster_id=bytes(16))
+        answer = await cluster.network.handlers["n1"](codec.encode(message), None)
+        identity = cluster["n1"].disk.identity
+        for secret in (identity.cluster_id, identity.node_id):
+            assert secret not in (answer or b"")
+            assert secret.hex().encode() not in (answer or b"")
+
+
+async def test_a_claim_to_be_a_later_member_shuts_nobody_out(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """It is answered, as this node may lag behind; who is the member, the log says."""
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        await cluster["n1"].put("a", "1")
+        message = genuine(cluster)
+        claim = msgspec.structs.replace(message, node_id=b"\x7f" * 16)
+        assert not isinstance(await ask(cluster, claim), RefusedResponse)
+        assert cluster["n1"].disk.known_peers["n2"].node_id == message.node_id
+        assert not isinstance(await ask(cluster, message), RefusedResponse)
+
+
+async def test_names_of_strangers_are_remembered_up_to_a_number(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as cluster:
+        await cluster.leader()
+        monkeypatch.setattr(admission, "MAX_PEERS", 5)
+        refused = []
+        for number in range(10):
+            name = f"stranger{number}"
+            message = msgspec.structs.replace(genuine(cluster), sender=name, node_id=b"\x7f" * 16)
+            if isinstance(await ask(cluster, message), RefusedResponse):
+                refused.append(name)
+        known = cluster["n1"].disk.known_peers
+        assert len(known) == 5
+        assert len(refused) == 10 - sum(name.startswith("stranger") for name in known)
+        await cluster["n1"].put("a", "1")
 
 
 async def test_garbage_gets_no_answer(autojump_clock: MockClock, tmp_path: Path) -> None:
@@ -198,4 +244,4 @@ async def test_the_answer_of_another_membership_counts_for_nothing(
         request = msgspec.structs.replace(genuine(cluster), node_id=newer)
         assert not isinstance(await ask(cluster, request), RefusedResponse)
         old = await ask(cluster, genuine(cluster))
-        assert isinstance(old, RefusedResponse), "the newer one is bound to the name now"
+        assert not isinstance(old, RefusedResponse), "n1 has not heard that it is none any more"

@@ -56,9 +56,7 @@ class Lives:
         except (DirectoryDamaged, DirectoryMismatch) as error:
             self.damaged(node, str(error))
             return
-        self._world.say(
-            f"{node.name} begins life {disk.identity.incarnation}; {' '.join(disk.notes)}"
-        )
+        self._world.say(f"{node.name} begins life {disk.identity.life}; {' '.join(disk.notes)}")
         recovered = disk.recovered
         self._world.checker.recovers(node, recovered)
         node.durable.accept(recovered, list(recovered.configurations))

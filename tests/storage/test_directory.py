@@ -72,7 +72,7 @@ def test_a_new_directory(tmp_path: Path) -> None:
     disk = open_disk(path=path)
     assert disk.identity.name == "a"
     assert len(disk.identity.node_id) == 16
-    assert (disk.identity.cluster_id, disk.identity.incarnation) == (CLUSTER, 1)
+    assert (disk.identity.cluster_id, disk.identity.life) == (CLUSTER, 1)
     assert not disk.was_clean
     assert not disk.same_boot
     assert disk.notes == [f"made a new data directory {path} for a"]
@@ -102,7 +102,7 @@ def test_lives_are_counted_and_told_apart() -> None:
     assert not fourth.was_clean
     assert not fourth.same_boot
     lives = [disk.identity for disk in (first, second, third, fourth)]
-    assert [each.incarnation for each in lives] == [1, 2, 3, 4]
+    assert [each.life for each in lives] == [1, 2, 3, 4]
     assert len({(each.name, each.node_id, each.cluster_id) for each in lives}) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_creation_that_never_ended_begins_again() -> None:
             continue
         break
     assert failures > 20
-    assert disk.identity.incarnation == 1
+    assert disk.identity.life == 1
     files.capacity = None
     disk.save(HardState(1), entries(1, 3))
     assert view(open_disk(files.killed())).log == tuple(each.record for each in entries(1, 3))

@@ -100,7 +100,7 @@ class Lives(RuleBasedStateMachine):
         self.disk = open_disk(self.files)
         self.life += 1
         assert self.disk.was_clean == clean
-        assert self.disk.identity.incarnation == self.life
+        assert self.disk.identity.life == self.life
         assert view(self.disk) == self.model
         assert self.disk.notes == []
 
