@@ -75,7 +75,7 @@ log = logging.getLogger("raftd.raft")
 
 FORGOTTEN = (
     "one side has forgotten what it had acknowledged, as an old copy of a data directory does:"
-    ' see "Old copies" in raftd(8)'
+    " see OLD COPIES in raftd(8)"
 )
 EXPIRY_INTERVAL = 0.05
 """Seconds by which a call may end too late."""

@@ -150,7 +150,7 @@ class Status:
             leader=leader.name if leader is not None else own.leader,
             leader_since_ms=(leader or own).leader_since_ms,
             writable=writable,
-            reason=None if writable else self._why_not(leader, own, healthy),
+            reason=None if writable else self._why_not(leader, own, members, healthy),
             voters=len(configuration.voters),
             quorum=quorum.size(configuration.voters),
             failures_tolerated=max(0, spare) if writable else 0,
@@ -164,7 +164,13 @@ class Status:
             removed=server.is_removed,
         )
 
-    def _why_not(self, leader: NodeReport | None, own: NodeReport, healthy: set[str]) -> str:
+    def _why_not(
+        self,
+        leader: NodeReport | None,
+        own: NodeReport,
+        members: tuple[MemberStatus, ...],
+        healthy: set[str],
+    ) -> str:
         configuration = self._raft.server.configuration
         if (alone := self._removed()) is not None:
             return f"{own.name} {alone}"
@@ -176,6 +182,9 @@ class Status:
                 f" {quorum.size(configuration.voters)} are needed"
             )
         if leader is None:
+            voters_here = [each for each in members if each.voter and each.name in healthy]
+            if all(each.priority == 0 or each.drained for each in voters_here):
+                return "no leader: all voters that answer have priority 0 or are drained"
             return (
                 f"{own.leader} should lead but does not answer {own.name}"
                 if own.leader is not None

@@ -16,7 +16,7 @@ import logging
 import pynng
 import trio
 
-from raftd.address import parse
+from raftd.address import AddressError, parse
 from raftd.credentials import Credentials
 from raftd.promise import Promise
 from raftd.transport import tls
@@ -127,6 +127,7 @@ class Peer:
             self._socket.tls_config = tls.dialling(credentials, name)
         self.trouble = _NO_CREDENTIALS if self._lacks_credentials else None
         """Why there is no connection, if that is known."""
+        self._said_trouble = False
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
@@ -172,16 +173,24 @@ class Peer:
         line.close()
 
     async def look_for_trouble(self) -> None:
-        """If it is encrypted and not connected, find out why, and say it."""
-        if not self._is_encrypted or self._credentials is None:
+        """If it is not connected, find out why, and say it."""
+        if self._lacks_credentials:
             return
         if self._connections:
+            if self._said_trouble:
+                log.info("connected to %s again", self.who)
+            self._said_trouble = False
             self.trouble = None
             return
-        where = parse(self.address)
-        trouble = await trouble_with(where, self._credentials.client, self._name)
+        try:
+            where = parse(self.address)
+        except AddressError:
+            return  # `_refusal` says so
+        client = self._credentials.client if self._credentials and self._is_encrypted else None
+        trouble = await trouble_with(where, client, self._name)
         if trouble is not None and trouble != self.trouble and not self._connections:
             log.warning("cannot connect to %s: %s", self.who, trouble)
+            self._said_trouble = True
         self.trouble = trouble
 
     def close(self) -> None:

@@ -160,6 +160,11 @@ class Server:
                 f"cannot listen on {address}: it is no address of this host, or its name is not"
                 " known here. Give this node another `listen` address"
             ) from error
+        except pynng.TryAgain as error:
+            raise CannotListen(
+                f"cannot listen on {address}: the name cannot be looked up now. Is it right, and"
+                " does the name server answer? An IP address needs none"
+            ) from error
         except pynng.NNGException as error:
             raise CannotListen(f"cannot listen on {address}: {str(error).lower()}") from error
         return str(listener.url)

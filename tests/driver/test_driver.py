@@ -304,3 +304,12 @@ async def test_answers_that_come_behind_the_end_are_not_heard(
             nursery.cancel_scope.cancel()
         assert follower.error is None
         assert follower.driver.peers.strangers == 0
+
+
+async def test_a_cluster_in_which_nobody_may_lead_says_so(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path, 1, priorities={"n1": 0}) as cluster:
+        await trio.sleep(10)
+        status = await cluster["n1"].driver.status(timeout=1)
+        assert status.reason == "no leader: all voters that answer have priority 0 or are drained"
