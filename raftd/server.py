@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import pwd
 import random
 import resource
 import signal
@@ -21,7 +22,7 @@ import trio
 
 import raftd
 from raftd import config as configuration
-from raftd import credentials, journal, logs
+from raftd import credentials, journal, logs, places
 from raftd.admin.handlers import Handlers
 from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
@@ -73,6 +74,10 @@ class ExitStatus(IntEnum):
     NO_SPACE = 7
 
 
+class WrongUser(Exception):
+    """Root would run the node of somebody else; the message says how to run it instead."""
+
+
 _STATUSES: dict[type[Exception], ExitStatus] = {
     DirectoryLocked: ExitStatus.LOCKED,
     DirectoryDamaged: ExitStatus.DAMAGED,
@@ -86,6 +91,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     CannotTrace: ExitStatus.CONFIGURATION,
     ConfigError: ExitStatus.CONFIGURATION,
     CredentialsError: ExitStatus.CONFIGURATION,
+    WrongUser: ExitStatus.CONFIGURATION,
 }
 _EVENTS = {ExitStatus.DAMAGED: "damage-found", ExitStatus.STORAGE_FAILED: "disk-failed"}
 
@@ -94,6 +100,7 @@ def run(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT."""
     clean = False
     try:
+        _refuse_to_take_over(config)
         _allow_files(config.limits.connections + RESERVED_FILES)
         own = _credentials(config)
         disk, store = _open(config)
@@ -113,6 +120,28 @@ def run(config: Config) -> int:
             time.sleep(PAUSE_WITHOUT_SPACE)
         return status
     return ExitStatus.OK
+
+
+def _refuse_to_take_over(config: Config) -> None:
+    """Raises WrongUser. What root makes in another user's directory, in many places and all the
+    time, keeps that user's node from starting again."""
+    try:
+        owner = config.data_dir.stat().st_uid
+    except OSError:
+        return  # it is made now, or cannot be used: opening it tells why
+    if os.geteuid() != 0 or owner == 0:
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"user {owner}"
+    how = f"runuser -u {name} -- raftd run --config {config.source}"
+    if config.source.is_relative_to(places.SYSTEM_CONFIGURATION):
+        how = f"systemctl start raftd@{config.source.stem}"
+    raise WrongUser(
+        f"{config.data_dir} belongs to {name}, who could not use what root would leave in it; run"
+        f" this node as {name}: `{how}`"
+    )
 
 
 def _settle_memory() -> None:

@@ -14,7 +14,7 @@ incarnation 1, nothing was ever promised, and whatever else is there is made ane
 
 Every life begins with a durable `node-id`, with the next incarnation and `closed` empty, and
 a clean end is a durable `node-id` in which `closed` says where the log ended: nothing less may be
-there at the next start. Directories are made for their owner only (0700).
+there at the next start. These directories are made for their owner only (0700).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from raftd.raft.configuration import Configuration
 from raftd.raft.state import HardState
 from raftd.storage import document
 from raftd.storage.errors import DirectoryDamaged, DirectoryLocked, DirectoryMismatch
-from raftd.storage.files import Files
+from raftd.storage.files import PRIVATE, Files
 
 NODE_ID_BYTES = 16
 _RANDOM_BYTES = 8
@@ -226,14 +226,15 @@ class Directory:
             self._files.size(self.path / name) is not None for name in ("node-id", *_CONTENT)
         )
 
-    def _make_directory(self, path: Path) -> None:
-        """With its parents; each is durable before there is something in it."""
+    def _make_directory(self, path: Path, mode: int = PRIVATE) -> None:
+        """With its parents, which are no secret: other nodes, of other users, may come to live
+        there. Each is durable before there is something in it."""
         if self._files.size(path) is not None:
             return
         if path.parent != path:
-            self._make_directory(path.parent)
+            self._make_directory(path.parent, 0o755)
         with contextlib.suppress(FileExistsError):
-            self._files.mkdir(path)
+            self._files.mkdir(path, mode)
         self._files.fsync_dir(path.parent)
 
     def _take_lock(self) -> int:

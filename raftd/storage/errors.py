@@ -13,6 +13,12 @@ WAY_OUT = (
     " works, replace this node by a fresh one, else restore a copy from before the damage."
 )
 _FULL = (codes.ENOSPC, codes.EDQUOT)
+_HINTS = {
+    codes.EACCES: "; a data directory, with everything in it, must belong to the user that its node"
+    " runs as: run this as that user, or `chown -R USER: DIRECTORY`",
+    codes.EROFS: "; if it is so for the service only, allow it that place with ReadWritePaths=: see"
+    " data_dir in raftd.toml(5)",
+}
 
 
 class StorageError(Exception):
@@ -74,7 +80,7 @@ class StorageFailed(StorageError):
     what is on disk is unknown, and a second fsync would not tell (fsyncgate)."""
 
     def __init__(self, what: str, path: Path, errno: int) -> None:
-        super().__init__(f"cannot {what} {path}: {os.strerror(errno)}")
+        super().__init__(f"cannot {what} {path}: {os.strerror(errno)}{_HINTS.get(errno, '')}")
         self.what = what
         self.path = path
         self.errno = errno

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PRIVATE = 0o700
 _ZEROS = bytes(1 << 20)
 
 
@@ -79,8 +80,7 @@ class Files(ABC):
     def unlink(self, path: Path) -> None: ...
 
     @abstractmethod
-    def mkdir(self, path: Path) -> None:
-        """For its owner only."""
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None: ...
 
     @abstractmethod
     def listdir(self, path: Path) -> list[str]: ...
@@ -190,8 +190,8 @@ class RealFiles(Files):
     def unlink(self, path: Path) -> None:
         path.unlink()
 
-    def mkdir(self, path: Path) -> None:
-        path.mkdir(mode=0o700)
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None:
+        path.mkdir(mode)
 
     def listdir(self, path: Path) -> list[str]:
         return sorted(entry.name for entry in path.iterdir())

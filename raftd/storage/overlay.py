@@ -11,7 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from raftd.storage.files import Files
+from raftd.storage.files import PRIVATE, Files
 
 
 class Overlay(Files):
@@ -75,7 +75,7 @@ class Overlay(Files):
     def unlink(self, path: Path) -> None:
         raise _read_only(path)
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None:
         raise _read_only(path)
 
     def lock(self, path: Path) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pwd
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,3 +128,30 @@ def test_without_a_file_it_takes_the_only_one(
     (own / "node2.toml").write_text(ONE)
     result = CliRunner().invoke(cli, ["run"])
     assert f"2 configurations in {own}; name one" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "way"),
+    [("etc", "`systemctl start raftd@node1`"), ("home", "-- raftd run --config {file}`")],
+)
+def test_root_runs_no_node_of_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, way: str
+) -> None:
+    """Its owner could not open what root makes there."""
+    from raftd import server  # noqa: PLC0415 - other tests put theirs in its place
+
+    monkeypatch.setattr(raftd.places, "SYSTEM_CONFIGURATION", tmp_path / "etc")
+    data, file = tmp_path / "data", tmp_path / place / "node1.toml"
+    data.mkdir()
+    file.parent.mkdir()
+    file.write_text(f'data_dir = "{data}"\nsocket = "{tmp_path}/socket"\n{ONE}')
+    if os.geteuid() == 0:
+        os.chown(data, 65534, 65534)
+    opened: list[Config] = []
+    monkeypatch.setattr(server, "_open", opened.append)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    result = CliRunner().invoke(cli, ["run", "--config", str(file)])
+    assert (result.exit_code, opened, list(data.iterdir())) == (2, [], [])
+    owner = pwd.getpwuid(data.stat().st_uid).pw_name
+    assert f"{data} belongs to {owner}, who could not use what root" in result.stderr
+    assert way.format(file=file) in result.stderr

@@ -191,3 +191,23 @@ def test_the_journal_has_fields_to_ask_for_and_explains_events(host: Machine) ->
     }
     assert entry["_SYSTEMD_UNIT"] == "raftd@node1.service"
     assert "Subject: node1 leads in term 1" in host.journal("-x", "RAFTD_TERM=1")
+
+
+def test_root_cannot_take_a_node_away_from_its_service(host: Machine) -> None:
+    run = ("timeout", "--signal=INT", "3", "raftd", "run", "--config", "/etc/raftd/node1.toml")
+    # What root makes anew, systemd gives to the service.
+    assert host.run(*run, check=False).returncode == 124
+    start(host)
+    host.run("systemctl", "stop", NODE)
+    done = host.run(*run, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "/var/lib/raftd/node1 belongs to raftd, who could not use" in done.stderr
+    assert "`systemctl start raftd@node1`" in done.stderr
+    assert host.sh("find /var/lib/raftd/node1 ! -user raftd") == ""
+    start(host)
+    host.run("systemctl", "stop", NODE)
+    host.sh("chown root: /var/lib/raftd/node1/node-id")
+    assert host.run("systemctl", "start", NODE, check=False).returncode != 0
+    assert "node-id: Permission denied; a data directory, with everything in it, must" in (
+        host.journal("-u", NODE)
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from posixpath import dirname
 from random import Random
 
-from raftd.storage.files import Files
+from raftd.storage.files import PRIVATE, Files
 from tests.simulation.drive import Drive, Inode
 
 
@@ -148,7 +148,7 @@ class SimulatedFiles(Files):
             self._die("unlink", name, lambda: self._drive.unlink(name))
         self._drive.unlink(name)
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None:
         name = self._at(path)
         if name in self._drive.names:
             raise FileExistsError(errno.EEXIST, "File exists", name)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from raftd.storage.files import Files
+from raftd.storage.files import PRIVATE, Files
 
 SECTOR = 512
 ROOT = Path("/disk")
@@ -176,7 +176,7 @@ class SimulatedFiles(Files):
             raise _error(errno.ENOENT, path)
         self._name(path.parent, (path, None))
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None:
         self._change(f"mkdir {path.name}")
         self._needs_directory(path)
         self._needs_space(1)

@@ -69,6 +69,7 @@ def test_a_second_disk_in_one_process_and_a_lock_without_a_name() -> None:
 
 def test_a_new_directory(tmp_path: Path) -> None:
     path = tmp_path / "some" / "where"
+    (tmp_path / "any").mkdir(0o755)  # as the umask lets it be
     disk = open_disk(path=path)
     assert disk.identity.name == "a"
     assert len(disk.identity.node_id) == 16
@@ -78,6 +79,8 @@ def test_a_new_directory(tmp_path: Path) -> None:
     assert disk.notes == [f"made a new data directory {path} for a"]
     for each in (path, path / "wal", path / "snapshots"):
         assert each.stat().st_mode & 0o777 == 0o700
+    shared = (tmp_path / "any").stat().st_mode
+    assert path.parent.stat().st_mode == shared, "others may have theirs beside it"
     for name in ("lock", "node-id", "hard-state", "peers"):
         assert (path / name).stat().st_mode & 0o777 == 0o600
     assert disk.recovered.snapshot.configuration == INITIAL

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from raftd.raft.state import HardState
 from raftd.storage.disk import Disk, DiskFull, StorageFailed
+from raftd.storage.errors import storage_errors
 from tests.storage.node import entries, entry, metadata, open_disk, view
 from tests.storage.simulation import SimulatedFiles
 
@@ -73,6 +75,23 @@ def test_a_failed_write_is_final(number: int) -> None:
     with pytest.raises(StorageFailed) as raised:
         disk.save(None, [entry(4)])
     assert raised.value.errno == number
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, r"Permission denied; .* must belong to the user that its node runs as"),
+        (errno.EROFS, r"Read-only file system; .* ReadWritePaths=: see data_dir in raftd\.toml"),
+        (errno.EIO, r"Input/output error$"),
+    ],
+)
+def test_what_the_administrator_can_mend_is_told_how(number: int, hint: str) -> None:
+    where = "/srv/raftd/a/node-id"
+    with (
+        pytest.raises(StorageFailed, match=f"^cannot open {where}: {hint}"),
+        storage_errors("open", Path("/srv/raftd/a")),
+    ):
+        raise OSError(number, os.strerror(number), where)
 
 
 def test_an_interrupt_in_the_middle_is_final() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from raftd.raft.state import HardState
 from raftd.storage.disk import DirectoryDamaged, DirectoryMismatch, RealFiles, StorageError
+from raftd.storage.files import PRIVATE
 from raftd.storage.hard_state import SLOT_OFFSETS
 from raftd.storage.repair import Cut, Irreparable, Plan, SetAside, carry_out, make_plan
 from raftd.storage.stopped import Loaded, Stopped
@@ -293,9 +294,9 @@ class Mortal(WithoutSync):
         self._step()
         super().rename(old, new)
 
-    def mkdir(self, path: Path) -> None:
+    def mkdir(self, path: Path, mode: int = PRIVATE) -> None:
         self._step()
-        super().mkdir(path)
+        super().mkdir(path, mode)
 
 
 DAMAGES: list[Callable[[Path], None]] = [
