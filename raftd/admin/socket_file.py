@@ -6,6 +6,7 @@ answers on it; whoever serves it keeps it.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import socket
@@ -18,6 +19,10 @@ from raftd.admin.protocol import MAX_PATH_BYTES
 MODE = 0o660
 _BACKLOG = 4096
 _PROBE_TIMEOUT = 1.0
+_ONLY_FOR_THE_SERVICE = (
+    "; if it is so for the service only, allow it that place with ReadWritePaths=: see socket in"
+    " raftd.toml(5)"
+)
 
 
 class SocketError(Exception):
@@ -116,6 +121,7 @@ def _somebody_answers(path: Path) -> bool:
 
 
 def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    return str(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    text = f"{error.strerror} ({error.filename})" if error.filename else error.strerror
+    return text + _ONLY_FOR_THE_SERVICE if error.errno == errno.EROFS else text

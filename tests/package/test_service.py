@@ -211,3 +211,41 @@ def test_root_cannot_take_a_node_away_from_its_service(host: Machine) -> None:
     assert "node-id: Permission denied; a data directory, with everything in it, must" in (
         host.journal("-u", NODE)
     )
+
+
+def test_data_and_socket_elsewhere_take_a_drop_in_as_the_manual_has_it(host: Machine) -> None:
+    own = host.sh("cat /etc/raftd/node1.toml")
+    host.sh("install -d -o raftd -g raftd -m 700 /srv/raftd/node1 /srv/raftd/run")
+    for setting, path in (("data_dir", "/srv/raftd/node1"), ("socket", "/srv/raftd/run/sock")):
+        host.write("/etc/raftd/node1.toml", f'{setting} = "{path}"\n{own}')
+        assert host.run("systemctl", "start", NODE, check=False).returncode != 0
+        host.run("systemctl", "stop", NODE)  # one without a socket would try again
+        (line,) = {
+            each
+            for each in host.journal("--output=cat", "-u", NODE).splitlines()
+            if "Read-only file system" in each and path in each
+        }
+        assert f"ReadWritePaths=: see {setting} in raftd.toml(5)" in line
+    host.write(
+        "/etc/raftd/node1.toml",
+        f'data_dir = "/srv/raftd/node1"\nsocket = "/srv/raftd/run/sock"\n{own}',
+    )
+    host.run("mkdir", "-p", f"/etc/systemd/system/{NODE}.service.d")
+    host.write(
+        f"/etc/systemd/system/{NODE}.service.d/override.conf",
+        "[Unit]\nRequiresMountsFor=/srv/raftd/node1\n"
+        "[Service]\nReadWritePaths=/srv/raftd/node1 /srv/raftd/run\n",
+    )
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "start", NODE)
+    host.until("raftctl --socket /srv/raftd/run/sock kv put a b")
+    host.run("test", "-d", "/srv/raftd/node1/wal")
+    # and in the foreground, as root is told when it tries to
+    host.run("systemctl", "stop", NODE)
+    host.sh("install -m 644 /etc/raftd/node1.toml /srv/node1.toml")
+    run = ("raftd", "run", "--config", "/srv/node1.toml")
+    assert f"`runuser -u raftd -- {' '.join(run)}`" in host.run(*run, check=False).stderr
+    done = host.run(
+        "timeout", "--signal=INT", "3", "runuser", "-u", "raftd", "--", *run, check=False
+    )
+    assert "node1 runs raftd" in done.stderr
