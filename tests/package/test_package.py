@@ -37,6 +37,7 @@ def test_installed_by_apt_kept_by_removal_gone_after_a_purge(machine: Machine) -
     assert host.show("raftd@node1", "ActiveState") == "inactive", "nothing starts by itself"
     host.run("systemctl", "enable", "--now", "raftd@node1")
     host.until("raftctl kv put kept 1")
+    host.run("systemctl", "enable", "--now", "raftd-backup@node1.timer")
     host.run("apt-get", "remove", "--yes", "raftd")
     assert host.show("raftd@node1", "ActiveState") == "inactive"
     host.run("test", "-e", "/etc/raftd/node1.toml", "-a", "-d", "/var/lib/raftd/node1/wal")
@@ -55,6 +56,7 @@ def test_installed_by_apt_kept_by_removal_gone_after_a_purge(machine: Machine) -
     )
     assert [path for path in left.splitlines() if not path.startswith(allowed)] == []
     assert host.sh("cat /var/backups/raftd/node1/saved.db") == "x"
+    assert "raftd" not in host.sh("ls /var/lib/systemd/timers")
 
 
 def test_nothing_of_it_is_in_the_way_of_other_python_programs(host: Machine) -> None:
