@@ -117,3 +117,28 @@ def test_a_backup_of_the_state_is_saved_and_old_ones_go(host: Machine) -> None:
     assert "notes.db" in names
     newest = max(set(names) - {"notes.db"})
     assert host.sh(f"head -c 15 /var/backups/raftd/node1/{newest}") == "SQLite format 3"
+
+
+def test_a_backup_that_cannot_be_made_is_a_failure_to_be_seen(host: Machine) -> None:
+    assert host.run("systemctl", "start", "raftd-backup@node1", check=False).returncode != 0
+    assert "raftd-backup@node1" in host.out("systemctl", "--failed", "--plain")
+    assert "no daemon for node1" in host.journal("-u", "raftd-backup@node1")
+    host.run("systemctl", "start", "raftd@node1")
+    host.until("raftctl kv put kept 1")
+    host.run("systemctl", "start", "raftd-backup@node1")
+    assert "raftd-backup" not in host.out("systemctl", "--failed", "--plain")
+
+
+def test_how_many_backups_are_kept_is_looked_at_before_anything_is_done(host: Machine) -> None:
+    host.run("systemctl", "start", "raftd@node1")
+    host.until("raftctl kv put kept 1")
+    for kept in ("0", "abc", "08", "-1", "3x", "10000"):
+        command = ("env", f"BACKUPS_KEPT={kept}", "/usr/lib/raftd/backup", "node1")
+        done = host.run(*command, check=False, user="raftd")
+        assert (done.returncode, done.stdout) == (2, ""), kept
+        assert done.stderr.endswith(
+            f"raftd-backup: BACKUPS_KEPT is '{kept}', no number from 1 to 9999; nothing was saved\n"
+        )
+    assert host.sh("ls -A /var/backups/raftd") == ""
+    host.run("env", "BACKUPS_KEPT=1", "/usr/lib/raftd/backup", "node1", user="raftd")
+    assert len(host.sh("ls /var/backups/raftd/node1").splitlines()) == 1
