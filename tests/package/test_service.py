@@ -76,8 +76,8 @@ def test_who_may_use_the_socket_and_who_may_change_the_cluster(host: Machine) ->
 def test_a_node_without_a_configuration_fails_at_once_and_says_why(host: Machine) -> None:
     done = host.run("systemctl", "start", "raftd@nobody", check=False)
     assert done.returncode != 0
-    shown = host.properties("raftd@nobody", "NRestarts", "ExecMainStatus")
-    assert shown == {"NRestarts": "0", "ExecMainStatus": "2"}
+    shown = host.properties("raftd@nobody", "NRestarts", "ExecMainStatus", "ActiveState")
+    assert shown == {"NRestarts": "0", "ExecMainStatus": "2", "ActiveState": "failed"}
     assert "/etc/raftd/nobody.toml: cannot be read (No such file" in host.journal()
 
 
