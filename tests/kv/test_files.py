@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sqlite3
 import threading
@@ -385,3 +386,13 @@ def test_a_directory_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="unable to open"):
         KeyValueStore(tmp_path)
     assert (tmp_path / "kv.db").is_dir()
+
+
+def test_a_file_of_somebody_else_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kv.db"
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(PermissionError, match="a readonly database"), database.OSErrors(path):
+        raise sqlite3.OperationalError("attempt to write a readonly database")

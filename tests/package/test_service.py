@@ -206,11 +206,15 @@ def test_root_cannot_take_a_node_away_from_its_service(host: Machine) -> None:
     assert host.sh("find /var/lib/raftd/node1 ! -user raftd") == ""
     start(host)
     host.run("systemctl", "stop", NODE)
-    host.sh("chown root: /var/lib/raftd/node1/node-id")
-    assert host.run("systemctl", "start", NODE, check=False).returncode != 0
-    assert "node-id: Permission denied; a data directory, with everything in it, must" in (
-        host.journal("-u", NODE)
-    )
+    for name in ("node-id", "state/kv.db"):
+        file = f"/var/lib/raftd/node1/{name}"
+        host.sh(f"chown root: {file} && chmod 600 {file}")
+        assert host.run("systemctl", "start", NODE, check=False).returncode != 0
+        assert f"{file}: Permission denied; a data directory, with everything in it, must" in (
+            host.journal("-u", NODE)
+        )
+        host.sh(f"chown raftd: {file}")
+    start(host)
 
 
 def test_data_and_socket_elsewhere_take_a_drop_in_as_the_manual_has_it(host: Machine) -> None:
