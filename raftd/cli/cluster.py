@@ -94,7 +94,7 @@ def _usable(directory: Path) -> Path:
 def _shape(directory: Path, nodes: int | None, base_port: int | None) -> tuple[int, int]:
     """How many nodes on which ports: as asked for, and as the data in `directory` has it."""
     first = directory / "node1"
-    if first.is_dir() and {path.name for path in first.iterdir()} - {CONFIGURATION, SOCKET}:
+    if _names_in(first) - {CONFIGURATION, SOCKET}:
         members = load_or_exit(first / CONFIGURATION).members
         there = len(members), address.parse(members["node1"]).port
         if (nodes or there[0], base_port or there[1]) != there:
@@ -107,6 +107,19 @@ def _shape(directory: Path, nodes: int | None, base_port: int | None) -> tuple[i
     if base_port + nodes - 1 > 65535:
         raise click.UsageError(f"port {base_port} leaves no room for {nodes}; take a lower one")
     return nodes, base_port
+
+
+def _names_in(directory: Path) -> set[str]:
+    """Of the files there; none if it is not there."""
+    try:
+        return {path.name for path in directory.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise click.UsageError(
+            f"cannot look into {directory}: {error.strerror}; run it as who made the cluster, or "
+            "take another --data-dir"
+        ) from error
 
 
 def _write_configurations(

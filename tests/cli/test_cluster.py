@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,6 +129,21 @@ def test_a_directory_too_deep_for_sockets_is_refused(tmp_path: Path, runs: Runs)
     assert "a socket's path at most 107; choose a shorter one" in message
     assert runs == []
     assert list(tmp_path.iterdir()) == [], "and nothing is made"
+
+
+def test_a_directory_of_somebody_else_is_refused(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster(tmp_path)
+
+    def not_yours(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "iterdir", not_yours)
+    assert f"cannot look into {tmp_path}/node1: Permission denied; run it as who made the" in (
+        refused(cluster(tmp_path))
+    )
+    assert len(runs) == 1
 
 
 def test_a_directory_that_is_none_is_refused(tmp_path: Path, runs: Runs) -> None:
