@@ -70,6 +70,12 @@ def configure(spec: str, environment: Mapping[str, str] = os.environ, *, node: s
         logging.getLogger(f"raftd.{module}").setLevel(level)
 
 
+def priority(level: int, environment: Mapping[str, str] = os.environ) -> str:
+    """What has to stand before a plain line on stderr, so that the journal knows its level
+    (sd-daemon(3)); nothing, if stderr is not the journal."""
+    return f"<{PRIORITIES[level]}>" if _goes_to_journal(environment) else ""
+
+
 def _level(word: str) -> int:
     try:
         return LEVELS[word.lower()]

@@ -11,25 +11,29 @@ import click
 import msgspec
 
 from raftd import credentials, logs
+from raftd.cli import say
 from raftd.config import Config, ConfigError, load
 from raftd.credentials import CredentialsError
 
+CONFIGURATION_FILE = click.Path(path_type=Path, readable=False)
+"""That it cannot be read is said with all else that may be wrong with it, by `load_or_exit`."""
+
 
 @click.command("check-config", short_help="Check a configuration.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=CONFIGURATION_FILE)
 def check_config(file: Path) -> None:
     """Check a configuration FILE and show what it comes to. Exit status 2 if it cannot be used."""
     config = load_or_exit(file)
     for warning in config.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say.warning(warning)
     if config.tls is not None:
         try:
             own = credentials.load(config.tls, config.name)
         except CredentialsError as error:
-            click.echo(f"error: {error}", err=True)
+            say.error(str(error))
             sys.exit(2)
         if own.warning is not None:
-            click.echo(f"warning: {own.warning}", err=True)
+            say.warning(own.warning)
     width = max(len(key) for key, _ in _rows(config))
     for key, value in _rows(config):
         click.echo(f"{key:{width}}  {value}")
@@ -42,10 +46,10 @@ def load_or_exit(file: Path) -> Config:
         logs.parse(os.environ.get(logs.VARIABLE) or config.log)
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
+            say.error(problem)
         sys.exit(2)
     except logs.LogSpecError as error:
-        click.echo(f"error: {logs.VARIABLE}: {error}", err=True)
+        say.error(f"{logs.VARIABLE}: {error}")
         sys.exit(2)
     return config
 

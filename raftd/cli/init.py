@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from raftd import address, places
-from raftd.cli import hosts
+from raftd.cli import hosts, say
 from raftd.cli.check_config import load_or_exit
 from raftd.cli.new_file import Kept, text_of, write
 from raftd.config import Config
@@ -87,9 +87,9 @@ def init(
         _written(target / f"{name}.toml", text, force, directory is None) for name in written
     ]
     for warning in configs[0].warnings:
-        click.echo(f"warning: {warning.partition(': ')[2]}", err=True)
+        say.warning(warning.partition(": ")[2])
     for line in hosts.unknown(members):
-        click.echo(f"warning: {line}", err=True)
+        say.warning(line)
     _say_what_next(members, written, directory, _same_command(given, tls, trusted, cluster))
 
 
@@ -97,7 +97,7 @@ def _written(file: Path, text: str, force: bool, check_data: bool) -> Config:
     try:
         said = write(file, text, force=force, check_data=check_data)
     except Kept as kept:
-        click.echo(f"error: {kept}", err=True)
+        say.error(str(kept))
         sys.exit(2)
     click.echo(f"{file}  {said}")
     return load_or_exit(file)

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from raftd.backup import NoBackup
+from raftd.cli import say
 from raftd.kv import database
 from raftd.kv.store import KeyValueStore
 from raftd.storage.disk import (
@@ -54,7 +55,7 @@ def exit_statuses() -> Iterator[None]:
 
 def fail(sentence: str, status: int) -> None:
     """Say it and end the process."""
-    click.echo(f"error: {sentence}", err=True)
+    say.error(sentence)
     sys.exit(status)
 
 

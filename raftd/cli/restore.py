@@ -8,7 +8,7 @@ import click
 
 from raftd import backup
 from raftd.cli import founding, offline
-from raftd.cli.check_config import load_or_exit
+from raftd.cli.check_config import CONFIGURATION_FILE, load_or_exit
 from raftd.cli.run import only_configuration
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import SnapshotMetadata
@@ -22,7 +22,7 @@ from raftd.storage.stopped import seed
     "--config",
     "configuration",
     metavar="CONFIG",
-    type=click.Path(path_type=Path),
+    type=CONFIGURATION_FILE,
     help="The configuration of this node; its [members] are those of the new cluster. Default: "
     "as `raftd run`.",
 )

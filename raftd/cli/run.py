@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from raftd import logs, places
-from raftd.cli.check_config import load_or_exit
+from raftd.cli.check_config import CONFIGURATION_FILE, load_or_exit
 
 
 @click.command(short_help="Run one node.")
@@ -17,7 +17,7 @@ from raftd.cli.check_config import load_or_exit
     "--config",
     "file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=CONFIGURATION_FILE,
     help="The configuration of the node. Default: the only one in /etc/raftd, or, for other users "
     "than root, in their own configuration directory.",
 )

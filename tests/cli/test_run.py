@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pwd
@@ -89,6 +90,41 @@ def test_a_bad_configuration_is_status_2(
         f"error: {file}: nam: unknown; did you mean name?",
         f"error: {file}: log: 2 is not a string; write it in quotes",
     ]
+
+
+@pytest.mark.parametrize("command", [["check-config"], ["run", "--config"]])
+def test_what_is_wrong_is_an_error_in_the_journal(tmp_path: Path, command: list[str]) -> None:
+    """sd-daemon(3), line by line; `journalctl -p err` shows it."""
+    file = tmp_path / "node1.toml"
+    file.write_text(f"nam = 1\nlog = 2\n{ONE}")
+    status = os.fstat(2)
+    runner = CliRunner(env={"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"})
+    result = runner.invoke(cli, [*command, str(file)])
+    assert result.exit_code == 2
+    lines = [line.partition(f" {file}: ")[0] for line in result.stderr.splitlines()]
+    assert lines == ["<3>error:", "<3>error:"]
+    file.write_text(f'{ONE}node2 = "tcp://127.0.0.1:7002"\n')
+    assert runner.invoke(cli, ["check-config", str(file)]).stderr.startswith("<4>warning: ")
+
+
+@pytest.mark.parametrize("command", [["check-config"], ["run", "--config"]])
+def test_a_configuration_that_may_not_be_read(
+    tmp_path: Path, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told like all that may be wrong with it, and not as a mistake in the command line."""
+    file = tmp_path / "node1.toml"
+    file.write_text(ONE)
+
+    def not_yours(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(Path, "open", not_yours)
+    result = CliRunner().invoke(cli, [*command, str(file)])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {file}: cannot be read (Permission denied); check the path and its permissions\n",
+    )
 
 
 def test_a_bad_raftd_log_is_status_2(tmp_path: Path, server: FakeServer) -> None:
