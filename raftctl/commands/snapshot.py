@@ -135,7 +135,8 @@ def restore(session: Session, file: Path, config: str | None) -> None:
     """Begin a new cluster on this host from the backup FILE.
 
     This is `raftd restore`: the node must not run, and its data directory must be empty. Do it on
-    every host, with the same FILE, and start the nodes then.
+    every host, with the same FILE, and start the nodes then. Exit codes are those of raftd(8): 2
+    if FILE or the configuration cannot be read, 4 if FILE is damaged or no backup.
     """
     del session
     beside = Path(sys.argv[0]).absolute().with_name("raftd")

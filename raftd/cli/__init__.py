@@ -20,7 +20,7 @@ EXIT_STATUSES = """\
   1  unexpected failure
   2  bad configuration or usage
   3  the data directory is locked by another daemon
-  4  the data directory is damaged, or of another version, node or cluster
+  4  data directory or backup damaged, or of another version, node or cluster
   5  a write or fsync failed
   6  an address or socket is in use, or cannot be listened on
   7  no space on the disk to start with; it can be started again

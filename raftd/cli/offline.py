@@ -26,6 +26,7 @@ from raftd.storage.disk import (
     StorageError,
     StorageFailed,
 )
+from raftd.storage.errors import is_full
 from raftd.storage.repair import Irreparable
 from raftd.storage.stopped import Stopped
 
@@ -39,6 +40,14 @@ _STATUSES: dict[type[Exception], int] = {
     DiskFull: NO_SPACE,
     StorageFailed: STORAGE_FAILED,
 }
+_MISTAKES = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+"""Of who has named a file or directory, or has run the command: no disk has failed."""
 
 
 @contextmanager
@@ -50,7 +59,22 @@ def exit_statuses() -> Iterator[None]:
         fail(str(error), _STATUSES.get(type(error), 1))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        fail(f"{where}{error.strerror or error}", STORAGE_FAILED)
+        fail(f"{where}{error.strerror or error}", _status(error))
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """That what the command line names is not there, or not to be read, is a wrong command line."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"cannot read {file}: {error.strerror or error}", USAGE)
+
+
+def _status(error: OSError) -> int:
+    if isinstance(error, _MISTAKES):
+        return USAGE
+    return NO_SPACE if is_full(error) else STORAGE_FAILED
 
 
 def fail(sentence: str, status: int) -> None:

@@ -35,7 +35,8 @@ def restore(file: Path, configuration: Path | None) -> None:
     """
     config = load_or_exit(configuration or only_configuration())
     with offline.exit_statuses():
-        about = backup.read(file)
+        with offline.reading(file):
+            about = backup.read(file)
         target = config.data_dir
         if target.exists() and any(target.iterdir()):
             raise DirectoryMismatch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -285,6 +286,45 @@ def test_a_backup_becomes_a_new_cluster(directory: Path, tmp_path: Path) -> None
     raftd("restore", file, "--config", configuration(tmp_path, "n1", label="other"))
     other = json.loads(raftd("inspect", tmp_path / "new" / "n1", "--json").stdout)
     assert other["cluster_id"] not in ids, "another label is another cluster"
+
+
+def test_a_backup_that_is_not_there_is_a_wrong_command_line(tmp_path: Path) -> None:
+    """Status 5 would say that a disk has failed."""
+    place = configuration(tmp_path, "n1")
+    result = raftd("restore", tmp_path / "nope", "--config", place)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: cannot read {tmp_path}/nope: No such file or directory\n",
+    )
+    assert raftd("restore", place / "nope", "--config", place).exit_code == 2
+    result = raftd("restore", place, "--config", place)
+    assert result.exit_code == 4
+    assert "this is no backup made by `raftctl snapshot save`" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(errno.EACCES, 2), (errno.ENOSPC, 7), (errno.EDQUOT, 7), (errno.EIO, 5)]
+)
+def test_what_the_system_refuses_has_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    def failing(_: Path) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    monkeypatch.setattr("raftd.cli.offline.Stopped", lambda _files, path, _: failing(path))
+    result = raftd("inspect", tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        status,
+        f"error: {tmp_path}: {os.strerror(number)}\n",
+    )
+
+
+def test_a_backup_is_not_written_over_another_file(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup").touch()
+    result = raftd("recover", directory, "--to", tmp_path / "backup")
+    assert result.exit_code == 2
+    assert "there is a file already" in result.stderr
 
 
 def test_a_damaged_backup_makes_nothing(directory: Path, tmp_path: Path) -> None:
