@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ DIRECTORY = click.argument(
 def inspect(directory: Path, wanted: str | None, as_json: bool) -> None:
     """Read all of a stopped node's data directory DIR and check every checksum.
 
-    Nothing is changed. Exit status 0: the node starts with it; 4: it is damaged, and how; 3: a
-    daemon uses it.
+    Nothing is changed. Exit status 0: the node starts with it; 4: it is damaged, and how, or no
+    data directory; 3: a daemon uses it; 2: there is no such directory, or no such entry.
     """
     asked = _range(wanted) if wanted is not None else None
     with offline.exit_statuses(), offline.open_stopped(directory) as stopped:
@@ -48,7 +49,7 @@ def inspect(directory: Path, wanted: str | None, as_json: bool) -> None:
         if as_json:
             click.echo(_json(found, loaded, fault))
         elif asked is not None:
-            _show_entries(stopped, found, *asked)
+            _show_entries(stopped, found, loaded, *asked)
         else:
             _show(stopped, found, loaded)
         if fault is not None:
@@ -128,14 +129,23 @@ def _segment_row(each: SegmentFound) -> list[str]:
     ]
 
 
-def _show_entries(stopped: Stopped, found: Survey, first: int, last: int) -> None:
-    """In the order of the files: an entry that was superseded stands before what replaced it."""
+def _show_entries(
+    stopped: Stopped, found: Survey, loaded: Loaded | None, first: int, last: int
+) -> None:
+    """In the order of the files: an entry that was superseded stands before what replaced it.
+    Ends the process if there is none, and the directory is whole."""
     lines = [
         entry_row(entry)
         for segment in found.segments
         for entry in entries_in(stopped.files, segment)
         if first <= entry.index <= last
     ]
+    if not lines and loaded is not None:
+        which = f"entry {first}" if first == last else f"entries {first} to {last}"
+        has = f"has entries {loaded.first_index} to {loaded.last_index}"
+        if loaded.first_index > loaded.last_index:
+            has = "is empty"
+        offline.fail(f"no {which}: the log {has}", offline.USAGE)
     offline.table((" INDEX", " TERM", "TIME", "KIND", "WHO", "WHAT"), lines)
 
 
@@ -148,7 +158,7 @@ def entry_row(entry: Entry) -> list[str]:
         except (msgspec.DecodeError, RecursionError):
             what = "(not a command this version knows)"
         else:
-            who, what = f"{command.uid}@{command.node}", describe.describe(command.body)
+            who, what = f"{_user(command.uid)}@{command.node}", describe.describe(command.body)
     elif entry.configuration is not None:
         what = "members " + ", ".join(entry.configuration.members)
     elif entry.type is not EntryType.NO_OP:
@@ -162,7 +172,17 @@ def _range(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
     if not first.isdecimal() or not (last.isdecimal() or "-" not in text) or len(text) > 40:
         raise click.BadParameter(f"{text!r} is not like 7 or 7-12.", param_hint="--entries")
+    if int(last or first) < int(first):
+        raise click.BadParameter(f"{text!r} ends before it begins.", param_hint="--entries")
     return int(first), int(last or first)
+
+
+def _user(uid: int) -> str:
+    """By name where this host knows it, as raftctl has it."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
 
 
 def _json(found: Survey, loaded: Loaded | None, fault: Exception | None) -> str:

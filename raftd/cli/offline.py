@@ -143,7 +143,14 @@ def stamp() -> str:
 
 def open_stopped(directory: Path) -> Stopped:
     """A stopped node's directory, locked, with its state machine looked at."""
-    return Stopped(RealFiles(), directory, last_applied)
+    if not directory.is_dir():
+        fail(f"{directory}: there is no such directory", USAGE)
+    try:
+        return Stopped(RealFiles(), directory, last_applied)
+    except DirectoryMismatch as error:
+        raise DirectoryMismatch(
+            directory, "this is no data directory of raftd: it has none of its files"
+        ) from error
 
 
 def last_applied(directory: Path) -> int:

@@ -106,7 +106,25 @@ def test_inspect_shows_entries(directory: Path) -> None:
     result = raftd("inspect", directory, "--entries", "3-5")
     assert [line.split()[0] for line in result.stdout.splitlines()] == ["INDEX", "3", "4", "5"]
     assert 'put "key4" = 60 bytes' in result.stdout
-    assert raftd("inspect", directory, "--entries", "x").exit_code == 2
+    assert "root@n1" in result.stdout, "as raftctl has it"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("x", "'x' is not like 7 or 7-12."),
+        ("3-1", "'3-1' ends before it begins."),
+        ("61", "error: no entry 61: the log has entries 1 to 60\n"),
+        ("70-80", "error: no entries 70 to 80: the log has entries 1 to 60\n"),
+    ],
+)
+def test_inspect_shows_no_entries_that_are_not_there(
+    directory: Path, wanted: str, told: str
+) -> None:
+    result = raftd("inspect", directory, "--entries", wanted)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+    assert len(raftd("inspect", directory, "--entries", "60-80").stdout.splitlines()) == 2
 
 
 def test_inspect_json(damaged: Path) -> None:
@@ -146,9 +164,19 @@ def test_a_running_node_is_left_alone(directory: Path, command: str) -> None:
 
 @pytest.mark.parametrize("command", ["inspect", "repair", "recover"])
 def test_no_directory(tmp_path: Path, command: str) -> None:
-    result = raftd(command, tmp_path / "nowhere")
-    assert result.exit_code == 4
-    assert "no data directory" in result.stderr
+    nowhere = tmp_path / "nowhere"
+    result = raftd(command, nowhere)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"error: {nowhere}: there is no such directory\n",
+    )
+    (tmp_path / "passwd").touch()
+    result = raftd(command, tmp_path)
+    assert (result.exit_code, result.stderr) == (
+        4,
+        f"error: {tmp_path}: this is no data directory of raftd: it has none of its files.\n",
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["passwd"], "and nothing is made"
 
 
 @pytest.mark.parametrize("command", ["inspect", "repair", "recover"])
