@@ -26,7 +26,7 @@ MEANINGS = {
     ExitCode.NO_DAEMON: "no daemon there",
     ExitCode.NO_QUORUM: "no quorum, no leader, busy, timed out, or outcome unknown",
     ExitCode.NOT_FOUND: "no such key, log entry or member",
-    ExitCode.REFUSED: "refused as unsafe",
+    ExitCode.REFUSED: "refused: unsafe, or makes no sense as things are",
     ExitCode.NOT_PERMITTED: "not permitted",
     ExitCode.COMPARE_FAILED: "compare failed: the key was something else (kv cas)",
     ExitCode.INTERRUPTED: "interrupted by Ctrl-C (log tail -f: 0)",

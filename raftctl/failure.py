@@ -116,6 +116,8 @@ _SENTENCES: dict[str, tuple[Callable[[_Parameters], str], ExitCode]] = {
         lambda p: f"too large: {p['size']} bytes, the limit is {p['limit']}",
         ExitCode.FAILED,
     ),
+    f"{_KV}.Invalid": (lambda p: str(p["reason"]), ExitCode.USAGE),
+    f"{_NODE}.Invalid": (lambda p: str(p["reason"]), ExitCode.USAGE),
     f"{_KV}.Refused": (lambda p: f"refused: {p['reason']}", ExitCode.REFUSED),
     f"{_NODE}.Refused": (lambda p: f"refused: {p['reason']}", ExitCode.REFUSED),
     f"{_NODE}.NoSuchEntry": (_no_such_entry, ExitCode.NOT_FOUND),

@@ -178,6 +178,11 @@ def _replace(draft: _Draft, members: Configuration, change: ReplaceMember, index
     draft.drop(change.name)
 
 
+def no_member(name: str) -> str:
+    """Why a change of somebody who is no member is refused."""
+    return f"there is no member {name}"
+
+
 def promoted(members: Configuration, name: str) -> Configuration:
     """The learner `name` is a voter, and whom it replaces is gone."""
     draft = _Draft(members)
@@ -218,7 +223,7 @@ def _only(mapping: Mapping[str, T], names: Collection[str]) -> dict[str, T]:
 
 def _demand(members: Configuration, name: str) -> None:
     if name not in members.members:
-        raise ChangeRefused(f"there is no member {name}")
+        raise ChangeRefused(no_member(name))
 
 
 def _demand_new(members: Configuration, name: str) -> None:

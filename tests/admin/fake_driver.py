@@ -24,7 +24,8 @@ from raftd.driver.reports import (
 )
 from raftd.kv import commands
 from raftd.promise import Promise
-from raftd.raft.changes import AddMember, Change
+from raftd.raft.changes import AddMember, Change, ChangeRefused, target
+from raftd.raft.configuration import Configuration
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class FakeDriver:
         self.stale: list[bool] = []
         self.targets: list[str | None] = []
         self.changes: list[tuple[Change, bool, bool]] = []
+        self.members: tuple[str, ...] = ()
+        """if there are some, changes are judged by them, and refused"""
         self.drains: list[tuple[str | None, bool, bool]] = []
         self.problem: str | None = None
         self.pulls = 0
@@ -150,6 +153,9 @@ class FakeDriver:
         self.changes.append((change, dry_run, force))
         await self._checkpoint()
         one = QuorumReport(("node1",), (), 1, 0, ("node1",), 0)
+        if self.members:
+            refused = _why_refused(change, self.members)
+            return ChangeReport(one, one, refused)
         if dry_run:
             return ChangeReport(one, one, "it would be unsafe", True, ("beware",))
         join = f"{'ab' * 16}:7" if isinstance(change, AddMember) else ""
@@ -246,6 +252,15 @@ class FakeDriver:
         await trio.lowlevel.checkpoint()
         if self.failure:
             raise self.failure
+
+
+def _why_refused(change: Change, members: tuple[str, ...]) -> str | None:
+    """In the algorithm's own words."""
+    try:
+        target(Configuration(members), change, 1)
+    except ChangeRefused as error:
+        return str(error)
+    return None
 
 
 def _promise(function: Callable[..., Awaitable[T]], *args: Any) -> Promise[T]:

@@ -90,9 +90,9 @@ async def test_compare_and_set_wants_one_expectation(
     assert driver.proposals == []
 
 
-async def test_a_command_that_makes_no_sense_is_refused(socket: Socket) -> None:
+async def test_a_command_that_makes_no_sense_is_invalid(socket: Socket) -> None:
     answer = await refused(socket, "KV.Put", key="", value=A)
-    assert answer == ("KV.Refused", {"reason": "a key has at least one byte"})
+    assert answer == ("KV.Invalid", {"reason": "a key has at least one byte"})
 
 
 @pytest.mark.parametrize("text", ["YQ", "YQ=", "Y Q==", "YQ==\n", "YQ==YQ==", "é", "=", "-_=="])

@@ -21,24 +21,25 @@ from tests.admin.fake_driver import FakeDriver
 from tests.admin.handler_calls import ROOT, Socket, invalid, refused
 
 CHANGE = "Node.ChangeMembers"
+URL = "tcp://192.0.2.1:7001"
 
 
 @pytest.mark.parametrize(
     ("parameters", "change"),
     [
-        ({"action": "add", "name": "n4", "address": "a"}, AddMember("n4", "a")),
+        ({"action": "add", "name": "n4", "address": URL}, AddMember("n4", URL)),
         (
-            {"action": "add", "name": "n4", "address": "a", "learner": True},
-            AddMember("n4", "a", voter=False),
+            {"action": "add", "name": "n4", "address": URL, "learner": True},
+            AddMember("n4", URL, voter=False),
         ),
         ({"action": "promote", "name": "n4"}, PromoteMember("n4")),
         ({"action": "demote", "name": "n4"}, DemoteMember("n4")),
         ({"action": "remove", "name": "n4"}, RemoveMember("n4")),
         (
-            {"action": "replace", "name": "n3", "new_name": "n4", "address": "a"},
-            ReplaceMember("n3", "n4", "a"),
+            {"action": "replace", "name": "n3", "new_name": "n4", "address": URL},
+            ReplaceMember("n3", "n4", URL),
         ),
-        ({"action": "set_address", "name": "n3", "address": "a"}, SetAddress("n3", "a")),
+        ({"action": "set_address", "name": "n3", "address": URL}, SetAddress("n3", URL)),
     ],
 )
 async def test_each_action(
@@ -52,7 +53,7 @@ async def test_each_action(
     ("parameters", "wrong"),
     [
         ({"action": "add", "name": "n4"}, "address"),
-        ({"action": "replace", "name": "n4", "address": "a"}, "new_name"),
+        ({"action": "replace", "name": "n4", "address": URL}, "new_name"),
         ({"action": "replace", "name": "n4", "new_name": "n5"}, "address"),
         ({"action": "set_address", "name": "n4"}, "address"),
         ({"action": "explode", "name": "n4"}, "action"),
@@ -66,9 +67,42 @@ async def test_what_an_action_needs(
     assert driver.changes == []
 
 
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"action": "add", "name": "no de", "address": URL}, "'no de' is no name"),
+        ({"action": "add", "name": "n4", "address": "192.0.2.1:7001"}, "no tcp:// in front"),
+        ({"action": "add", "name": "n4", "address": "tcp://[::]:1"}, "nobody can dial it"),
+        ({"action": "replace", "name": "n3", "new_name": "", "address": URL}, "'' is no name"),
+        ({"action": "set_address", "name": "n3", "address": "tcp://x"}, "the port is missing"),
+    ],
+)
+async def test_names_and_addresses_that_are_none(
+    socket: Socket, driver: FakeDriver, parameters: dict[str, Any], reason: str
+) -> None:
+    """The command line makes no sense, whatever the cluster is."""
+    name, told = await refused(socket, CHANGE, ROOT, **parameters)
+    assert (name, reason in told["reason"]) == ("Node.Invalid", True), told
+    assert driver.changes == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("action", ["promote", "demote", "remove", "set_address", "replace"])
+async def test_somebody_who_is_no_member(
+    socket: Socket, driver: FakeDriver, action: str, dry_run: bool
+) -> None:
+    """As for `drain` and a transfer of leadership."""
+    driver.members = ("node1",)
+    more = {"address": URL} if action in {"set_address", "replace"} else {}
+    more |= {"new_name": "n5"} if action == "replace" else {}
+    parameters = {"action": action, "name": "ghost", "dry_run": dry_run, **more}
+    answer = await refused(socket, CHANGE, ROOT, **parameters)
+    assert answer == ("Node.NoSuchMember", {"name": "ghost"})
+
+
 async def test_the_file_for_the_new_host(socket: Socket) -> None:
     """Ready to be started with, and with what has to be the same on all hosts."""
-    reply = await socket.call(CHANGE, ROOT, action="add", name="n.4", address="a")
+    reply = await socket.call(CHANGE, ROOT, action="add", name="n.4", address=URL)
     report = reply["report"]
     assert report["index"] == 7
     assert tomllib.loads(report["configuration_file"]) == {

@@ -49,6 +49,8 @@ _REASON = {"reason": "because"}
             1,
             "too large: 7 bytes, the limit is 6",
         ),
+        ("kv put k v", "io.raftd.KV.Invalid", _REASON, 2, "because"),
+        ("leader transfer x", "io.raftd.Node.Invalid", _REASON, 2, "because"),
         ("kv put k v", "io.raftd.KV.Refused", _REASON, 6, "refused: because"),
         (
             "kv cas k v --absent",

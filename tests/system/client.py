@@ -18,7 +18,7 @@ from tests.history import Operation, Outcome
 CALL_TIMEOUT_MS = 5_000
 GRACE_S = 10.0
 """What the daemon may take beyond the timeout of a call before it counts as not answering."""
-_NOT_DONE = {"NoQuorum", "Busy", "TooLarge", "Refused"}
+_NOT_DONE = {"NoQuorum", "Busy", "TooLarge", "Refused", "Invalid"}
 
 
 class CallError(Exception):

@@ -106,7 +106,7 @@ def _changed(applied: Applied) -> Reply:
     if isinstance(result, commands.CompareFailed):
         details = {"revision": result.revision, "value": result.value}
         raise CallError(f"{INTERFACE}.CompareFailed", details)
-    raise CallError(f"{INTERFACE}.Refused", {"reason": result.reason})
+    raise CallError(f"{INTERFACE}.Invalid", {"reason": result.reason})
 
 
 def _found(key: str, answer: bytes) -> Reply:

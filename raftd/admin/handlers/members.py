@@ -8,7 +8,8 @@ from raftd import join
 from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import NODE, PERMISSION_DENIED, CallError
-from raftd.driver.errors import NoSuchMember
+from raftd.driver.errors import NoSuchMember, Refused
+from raftd.driver.members import checked
 from raftd.raft.changes import (
     AddMember,
     Change,
@@ -17,6 +18,7 @@ from raftd.raft.changes import (
     RemoveMember,
     ReplaceMember,
     SetAddress,
+    no_member,
 )
 
 CHANGE_TIMEOUT_MS = 5000
@@ -39,13 +41,15 @@ class Members:
         timeout_ms: int | None,
     ) -> Reply:
         demand_privilege(call)
-        change = _change(action, name, new_name, address, learner=learner is True)
+        change = _checked(_change(action, name, new_name, address, learner=learner is True))
         report = await self._driver.change_members(
             change,
             dry_run=dry_run is True,
             force=force is True,
             timeout=timeout_seconds(timeout_ms, CHANGE_TIMEOUT_MS),
         )
+        if report.refused == no_member(change.name):
+            raise CallError(f"{NODE}.NoSuchMember", {"name": change.name})
         file = None
         if report.join:
             file = join.configuration_file(
@@ -98,6 +102,14 @@ def _change(
         "set_address": SetAddress(name, address or ""),
     }
     return changes[action]
+
+
+def _checked(change: Change) -> Change:
+    """With addresses in their one spelling. Raises CallError (Invalid)."""
+    try:
+        return checked(change)
+    except Refused as error:
+        raise CallError(f"{NODE}.Invalid", {"reason": str(error)}) from None
 
 
 def demand_privilege(call: Call) -> None:
