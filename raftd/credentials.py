@@ -63,6 +63,17 @@ class Credentials(msgspec.Struct, frozen=True):
         return None
 
 
+def is_certifiable(name: str) -> bool:
+    """Whether there can be a certificate for the node `name`: not if a part between dots is empty,
+    but for the last."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        client.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except ValueError:
+        return False
+    return True
+
+
 def load(files: TlsFiles, name: str) -> Credentials:
     """Read the files of the node `name` and try them in a handshake with itself.
 

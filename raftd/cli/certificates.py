@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from raftd import places, settings
+from raftd import credentials, places, settings
 
 AUTHORITY_DAYS = 7300
 NODE_DAYS = 3650
@@ -80,10 +80,10 @@ def certificates(names: tuple[str, ...], directory: Path | None, days: int, rene
     """
     if _AUTHORITY in names:
         raise click.UsageError(f"{_AUTHORITY}.pem and {_AUTHORITY}.key are the authority's own")
+    for name in names:
+        _demand_name(name)
     place = (directory or places.configuration_directory() / "tls").absolute()
     try:
-        for name in names:
-            settings.name(name)
         if not place.is_dir():
             place.mkdir(parents=True)
             place.chmod(0o755)  # nodes run as another user
@@ -93,8 +93,6 @@ def certificates(names: tuple[str, ...], directory: Path | None, days: int, rene
                 click.echo(f"{place / name}.pem  is there; --renew replaces it")
             else:
                 _issue(place, name, days)
-    except settings.Wrong as wrong:
-        raise click.UsageError(str(wrong)) from None
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     click.echo(
@@ -102,11 +100,31 @@ def certificates(names: tuple[str, ...], directory: Path | None, days: int, rene
     )
     for name in names:
         click.echo(f"  {place}/ca.pem {place / name}.pem {place / name}.key")
-    click.echo(
-        f"\nA .key is for root and the group {_GROUP}: copied to another host, it needs there"
-    )
-    click.echo(f"\n  chgrp {_GROUP} /etc/raftd/tls/*.key; chmod 640 /etc/raftd/tls/*.key")
+    _say_whose_keys_are(own=directory is None)
     click.echo(f"\n{place}/ca.key is for new certificates only: keep it elsewhere.")
+
+
+def _demand_name(name: str) -> None:
+    """Raises click.UsageError."""
+    try:
+        settings.name(name)
+    except settings.Wrong as wrong:
+        raise click.UsageError(str(wrong)) from None
+    if not credentials.is_certifiable(name):
+        raise click.UsageError(f"{name!r} is a name that no certificate can be for; take another")
+
+
+def _say_whose_keys_are(*, own: bool) -> None:
+    """`own`: they are where the nodes of who runs this look for them."""
+    if os.geteuid() == 0:
+        whose = f"root and the group {_GROUP}: copied to another host, it needs there"
+    elif own:
+        click.echo("\nA .key is for you only: nodes that you run yourself need no more.")
+        return
+    else:
+        whose = "you only: on a host where the package runs the node, it needs, as root,"
+    click.echo(f"\nA .key is for {whose}")
+    click.echo(f"\n  chgrp {_GROUP} /etc/raftd/tls/*.key; chmod 640 /etc/raftd/tls/*.key")
 
 
 def _authority(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import subprocess
@@ -9,7 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from raftd.cli.certificates import certificates
 from tests.certificates import ask, make, needs_openssl, of
 
 pytestmark = needs_openssl
@@ -59,6 +62,28 @@ def test_half_an_authority_is_not_replaced(tmp_path: Path) -> None:
         f"error: {tmp_path}/ca.key: is not there; bring it back, or choose another --directory\n",
     )
     assert not (tmp_path / "node2.pem").exists()
+
+
+@pytest.mark.parametrize("name", ["a..b", "...", ".x"])
+def test_a_name_that_the_node_would_refuse_makes_nothing(tmp_path: Path, name: str) -> None:
+    done = ask(tmp_path / "a", "node1", name)
+    assert done.exit_code == 2
+    assert f"{name!r} is a name that no certificate can be for" in done.output
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_is_said_of_keys_is_for_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    said = CliRunner().invoke(certificates, ["node1"]).output
+    assert f"{tmp_path}/raftd/tls/node1.pem  made" in said
+    assert "A .key is for you only: nodes that you run yourself need no more.\n" in said
+    assert "chgrp" not in said
+    said = make(tmp_path / "tls", "node1").output
+    assert "on a host where the package runs the node, it needs, as root," in said
+    assert "chgrp raftd /etc/raftd/tls/*.key" in said
 
 
 def test_what_makes_no_sense_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
