@@ -14,7 +14,7 @@ from raftctl.options import Command
 
 _EXAMPLES = """
 raftctl init
-raftctl init node1=192.0.2.1 node2=192.0.2.2 node3=192.0.2.3
+raftctl init --tls node1=192.0.2.1 node2=192.0.2.2 node3=192.0.2.3
 """
 
 

@@ -21,7 +21,7 @@ _EXAMPLES = """\b
 Examples:
   raftd init
       asks for everything
-  raftd init node1=192.0.2.1 node2=192.0.2.2 node3=192.0.2.3
+  raftd init --tls node1=192.0.2.1 node2=192.0.2.2 node3=192.0.2.3
       three hosts; type the same on each of them
   raftd init node1=localhost node2=localhost node3=localhost
       three nodes on this host, to try things out
@@ -69,10 +69,17 @@ def init(
 
     Without nodes it asks for them. Three nodes survive the failure of one, five that of two.
     """
+    if tls and trust_network:
+        raise click.UsageError(
+            "--tls and --trust-network exclude each other: with one nodes encrypt what they say, "
+            "with the other they do not"
+        )
     if not nodes and not sys.stdin.isatty():
         raise click.UsageError("say which nodes, as in node1=192.0.2.1 node2=192.0.2.2 ...")
     given = nodes or tuple(hosts.ask())
     members = hosts.members(given, encrypted=tls)
+    if trust_network and all(address.parse(url).is_encrypted for url in members.values()):
+        raise click.UsageError("these nodes encrypt what they say: leave --trust-network out")
     trusted = trust_network or hosts.ask_for_trust(members)
     here = [name for name, url in members.items() if hosts.is_here(url)]
     if directory is None and not here:
@@ -91,6 +98,12 @@ def init(
     for line in hosts.unknown(members):
         say.warning(line)
     _say_what_next(members, written, directory, _same_command(given, tls, trusted, cluster))
+
+
+def _host(url: str) -> str:
+    """As scp(1) wants it."""
+    host = address.parse(url).host
+    return f"[{host}]" if ":" in host else host
 
 
 def _written(file: Path, text: str, force: bool, check_data: bool) -> Config:
@@ -127,8 +140,7 @@ def _say_what_next(
         click.echo(f"  raftd certificates {place}{' '.join(members)}\n")
     if directory is not None:
         for name in written:
-            host = address.parse(members[name]).host
-            click.echo(f"  scp {directory / name}.toml root@{host}:/etc/raftd/")
+            click.echo(f"  scp {directory / name}.toml root@{_host(members[name])}:/etc/raftd/")
         click.echo("\n  and on each of these hosts, with the name of its node:")
         click.echo("  systemctl enable --now raftd@NAME")
     elif places.is_system(places.configuration_directory()):

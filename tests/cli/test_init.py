@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from raftctl.commands.init import _EXAMPLES as RAFTCTL_EXAMPLES
+from raftd.cli.init import _EXAMPLES as RAFTD_EXAMPLES
 from raftd.config import load
 
 THREE = ("node1=192.0.2.11", "node2=192.0.2.12", "node3=192.0.2.13")
@@ -71,9 +74,24 @@ def test_encrypted_nodes_need_no_trusted_network(tmp_path: Path, home: Path) -> 
     assert load(tmp_path / "b/node1.toml").listen == "tls+tcp://192.0.2.11:7100"
 
 
+def test_an_ipv6_address_is_written_as_scp_wants_it(tmp_path: Path, home: Path) -> None:
+    done = init(home, "--tls", "--directory", str(tmp_path), "node1=2001:db8::1", "node2=::2")
+    assert f"  scp {tmp_path}/node1.toml root@[2001:db8::1]:/etc/raftd/\n" in done.stdout
+
+
+def test_the_examples_work_without_a_terminal(tmp_path: Path, home: Path) -> None:
+    examples = re.findall(r"init (.*=.*)", RAFTD_EXAMPLES + RAFTCTL_EXAMPLES)
+    assert len(examples) == 3
+    for number, example in enumerate(examples):
+        done = init(home, "--directory", str(tmp_path / str(number)), *example.split())
+        assert done.returncode == 0, (example, done.stderr)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (("--tls", "--trust-network", *THREE), "--tls and --trust-network exclude each other"),
+        (("--trust-network", "node1=tls+tcp://[::1]:1"), "these nodes encrypt what they say"),
         ((), "say which nodes, as in node1=192.0.2.1"),
         (THREE, "Say --tls; or, if the network between"),
         (("node1",), "'node1' is no node: write NAME=ADDRESS"),
