@@ -214,7 +214,23 @@ class _Reading:
                     f"{limits[large]} is too small for {small} = {limits[small]} ({why}); "
                     f"make it {limits[small] + extra} or more",
                 )
+        self._fit_log_tail(limits, given="log_tail_bytes" in table)
         return limits
+
+    def _fit_log_tail(self, limits: dict[str, Any], *, given: bool) -> None:
+        """At most half of what makes a snapshot, else one would soon follow the other. The default
+        comes down to that."""
+        if not {"log_tail_bytes", "snapshot_log_bytes"} <= limits.keys():
+            return
+        tail, whole = limits["log_tail_bytes"], limits["snapshot_log_bytes"]
+        if not given:
+            limits["log_tail_bytes"] = min(tail, whole // 2)
+        elif tail > whole // 2:
+            self._problem(
+                "limits.log_tail_bytes",
+                f"{tail} is over half of snapshot_log_bytes = {whole}; write {whole // 2} or less, "
+                f"or make that {tail * 2} or more",
+            )
 
     def _tls(self, name: str, table: object, urls: list[str | None]) -> TlsFiles | None:
         """Wanted if there is a table of that name, or an address for it."""

@@ -303,7 +303,7 @@ def _settings(config: Config) -> DriverSettings:
         algorithm,
         limits.entry_bytes,
         limits.snapshot_log_bytes,
-        min(limits.log_tail_bytes, limits.snapshot_log_bytes // 2),
+        limits.log_tail_bytes,
         config.check_interval_ms / 1000,
         priority=config.priority,
     )

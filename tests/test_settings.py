@@ -101,6 +101,22 @@ def test_limits_have_bounds_and_fit_together(file: Path, line: str, expected: st
     assert problem(file, f"{ONE}[limits]\n{line}\n").startswith(expected)
 
 
+def test_the_tail_of_the_log_is_at_most_half_of_it(file: Path) -> None:
+    """The default comes down by itself; what is written down is not changed in silence."""
+    small = f"{ONE}[limits]\nsegment_bytes = 2_000_000\nsnapshot_log_bytes = 2_000_001\n"
+    assert loaded(file, small).limits.log_tail_bytes == 1_000_000
+    assert loaded(file, f"{small}log_tail_bytes = 1_000_000\n").limits.log_tail_bytes == 1_000_000
+    assert problem(file, f"{small}log_tail_bytes = 1_000_001\n") == (
+        "limits.log_tail_bytes: 1000001 is over half of snapshot_log_bytes = 2000001; write "
+        "1000000 or less, or make that 2000002 or more"
+    )
+    assert problem(file, f"{ONE}[limits]\nlog_tail_bytes = 268_435_456\n").startswith(
+        "limits.log_tail_bytes: 268435456 is over half of snapshot_log_bytes = 268435456"
+    )
+    large = f"{ONE}[limits]\nsnapshot_log_bytes = 1_000_000_000\n"
+    assert loaded(file, large).limits.log_tail_bytes == 64 << 20
+
+
 def test_a_limit_that_just_fits(file: Path) -> None:
     found = loaded(file, f"{ONE}[limits]\nsegment_bytes = 1_052_672\n")
     assert found.limits.segment_bytes == 1_052_672
