@@ -21,6 +21,8 @@ _NAME = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,63}\Z")
 
 def find(node: str | None, socket: str | None) -> str:
     """The path of the daemon's socket. Raises Failure if there is none, or more than one."""
+    if socket == "":
+        raise Failure("--socket '': name the daemon's socket, or leave it out", ExitCode.USAGE)
     if socket is not None:
         return socket
     if node is not None:

@@ -296,7 +296,7 @@ def _why_not_connected(path: str, error: OSError | ValueError) -> AdminError:
         case errno.ECONNREFUSED:
             return NoDaemon(path, "nobody listens there any more; is the daemon running?")
         case _:
-            return NoDaemon(path, str(error))
+            return NoDaemon(path, getattr(error, "strerror", None) or str(error))
 
 
 def _parse(message: bytes) -> dict[str, Any]:

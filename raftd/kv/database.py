@@ -167,7 +167,7 @@ class Transaction:
 
 class OSErrors:
     """A context in which what SQLite reports as failed is an OSError: ENOSPC for a full disk,
-    EACCES for a file that may not be written, otherwise EIO."""
+    otherwise EIO."""
 
     __slots__ = ("_path",)
 
@@ -184,18 +184,10 @@ class OSErrors:
             return
         known = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ECANCELED}
         number = known.get(_code(error), errno.EIO)
-        if number == errno.EIO and self._is_of_somebody_else():
-            number = errno.EACCES
         if _extended_code(error) in _WRITING and os.statvfs(self._path.parent).f_bavail == 0:
             number = errno.ENOSPC  # SQLite does not pass on why
         message = f"the key-value store failed: {error}"
         raise OSError(number, message, str(self._path)) from error
-
-    def _is_of_somebody_else(self) -> bool:
-        """Asked by path: to open it and close it again would give up SQLite's locks on it."""
-        if not self._path.exists() or os.access(self._path, os.R_OK | os.W_OK):
-            return False
-        return not os.statvfs(self._path).f_flag & os.ST_RDONLY
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -291,6 +292,25 @@ def test_a_snapshot_never_overwrites(tmp_path: Path) -> None:
     assert (tmp_path / "taken").read_bytes() == b"precious"
     with pytest.raises(OSError, match="failed"):
         store.snapshot(tmp_path / "no such directory" / "snapshot")
+    store.close()
+
+
+def test_no_space_for_a_snapshot_that_is_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says where, in words: what it says stands in the status."""
+    store = KeyValueStore(tmp_path / "state")
+    store.snapshot(tmp_path / "taken")
+
+    def full(_: Path, to: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "source", None, str(to))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="cannot write ") as caught:
+        store.restore(tmp_path / "taken")
+    place = tmp_path / "state" / "kv.db.new"
+    assert str(caught.value) == f"cannot write {place}: No space left on device"
+    assert caught.value.errno == errno.ENOSPC
     store.close()
 
 

@@ -206,6 +206,25 @@ def test_a_user_who_is_kept_out(daemon: FakeDaemon, raftctl: Raftctl) -> None:
     assert results[1].err.startswith("raftctl: not permitted to ")
 
 
+def test_a_socket_without_a_name(raftctl: Raftctl) -> None:
+    result = raftctl("--socket", "", "status")
+    assert (result.code, result.err) == (
+        2,
+        "raftctl: --socket '': name the daemon's socket, or leave it out\n",
+    )
+
+
+def test_a_socket_that_cannot_be_connected_to(raftctl: Raftctl, tmp_path: Path) -> None:
+    """In the system's words, without its numbers."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    result = raftctl("--socket", str(loop), "status")
+    assert (result.code, result.err) == (
+        3,
+        f"raftctl: no raftd at {loop}: Too many levels of symbolic links\n",
+    )
+
+
 def test_a_path_that_is_too_long_for_a_socket(raftctl: Raftctl) -> None:
     result = raftctl("--socket", "/" + "x" * 200, "status")
     assert result.code == 3
