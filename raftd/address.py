@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 
 import msgspec
 
 _PLAIN, _TLS = "tcp", "tls+tcp"
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
-_EXAMPLE = "write tcp://HOST:PORT, as in tcp://192.0.2.1:7001 or tcp://[2001:db8::1]:7001"
+_EXAMPLE = (
+    "write tcp://HOST:PORT or tls+tcp://HOST:PORT, as in tls+tcp://192.0.2.1:7001 or "
+    "tls+tcp://[2001:db8::1]:7001"
+)
 
 
 class AddressError(ValueError):
@@ -49,15 +53,21 @@ def parse(text: str) -> Address:
     """The address that `text` spells. Raises AddressError."""
     scheme, separator, rest = text.partition("://")
     if not separator:
-        raise AddressError(f"no tcp:// in front; {_EXAMPLE}")
+        raise AddressError(f"no tcp:// or tls+tcp:// in front; {_EXAMPLE}")
     if scheme.lower() not in {_PLAIN, _TLS}:
         raise AddressError(f"the scheme is neither tcp nor tls+tcp; {_EXAMPLE}")
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
         raise AddressError(f"the port is missing; {_EXAMPLE}")
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16):
-        raise AddressError("the port is not a number from 1 to 65535; write tcp://HOST:PORT")
+        raise AddressError(f"the port is not a number from 1 to 65535; {_EXAMPLE}")
     return Address(_host(host), int(port), scheme.lower() == _TLS)
+
+
+def all_encrypted(addresses: Iterable[str]) -> bool:
+    """Whether there are some, and nothing that is said at any of them can be overheard."""
+    each = [parse(text).is_encrypted for text in addresses]
+    return bool(each) and all(each)
 
 
 def _host(text: str) -> str:

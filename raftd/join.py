@@ -48,7 +48,7 @@ def configuration_file(
     ]
     own = address.parse(members[name])
     if not (own.is_loopback or own.is_encrypted):
-        lines.append("allow_plaintext = true  # the network between the hosts is trusted")
+        lines += _plaintext([url for member, url in members.items() if member != name])
     if own.is_encrypted:
         lines.append(
             f"# With ca.pem, {name}.pem and {name}.key in tls/ beside it: raftd certificates."
@@ -56,6 +56,17 @@ def configuration_file(
     lines += ["", "[members]"]
     lines += [f"{_key(member)} = {json.dumps(url)}" for member, url in sorted(members.items())]
     return "\n".join(lines) + "\n"
+
+
+def _plaintext(others: list[str]) -> list[str]:
+    """What the others do is what was decided about the network; else somebody has to decide."""
+    if not address.all_encrypted(others):
+        return ["allow_plaintext = true  # the network between the hosts is trusted"]
+    return [
+        "# The other members encrypt what they say, this one would not: give it a tls+tcp://",
+        "# address (raftctl members set-address), or say that the network is trusted:",
+        "#allow_plaintext = true",
+    ]
 
 
 def _key(name: str) -> str:

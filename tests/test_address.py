@@ -37,8 +37,11 @@ def test_an_address_has_one_spelling(text: str, address: Address, spelled: str |
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "no tcp:// in front; write tcp://HOST:PORT, as in"),
-        ("node1:7001", "no tcp:// in front"),
+        (
+            "",
+            "no tcp:// or tls+tcp:// in front; write tcp://HOST:PORT or tls+tcp://HOST:PORT, as in",
+        ),
+        ("node1:7001", "no tcp:// or tls+tcp:// in front"),
         ("ipc:///run/x", "the scheme is neither tcp nor tls+tcp; write"),
         ("tls://node1:7001", "the scheme is neither tcp nor tls+tcp; write"),
         ("tcp://node1", "the port is missing; write"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftd.config import cluster_id, load
+from raftd.config import ConfigError, cluster_id, load
 from raftd.join import Join, configuration_file, parse
 
 ID = bytes(range(16))
@@ -54,6 +54,21 @@ def test_on_the_loopback_nothing_is_said_of_the_network(tmp_path: Path) -> None:
     file = tmp_path / "node2.toml"
     file.write_text(text)
     assert load(file).warnings == ()
+
+
+def test_who_does_not_encrypt_among_others_who_do_is_not_said_to_trust_the_network(
+    tmp_path: Path,
+) -> None:
+    """That is for somebody to say: until then the node refuses its file, and says why."""
+    members = {"node1": "tls+tcp://192.0.2.1:7001", "node2": "tcp://192.0.2.2:7001"}
+    text = configuration_file("node2", Join(ID, 7), members, {})
+    assert "# The other members encrypt what they say, this one would not" in text
+    file = tmp_path / "node2.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="write tls\\+tcp:// addresses, or, if you trust that"):
+        load(file)
+    file.write_text(text.replace("#allow_plaintext", "allow_plaintext"))
+    assert load(file).allow_plaintext
 
 
 def test_who_encrypts_need_not_trust_the_network(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
         ('name = "node9"', "name: node9 is not one of [members] ('node1'); mend one of them"),
         ('data_dir = "data"', "data_dir: 'data' is not an absolute path; begin it with /"),
         ("data_dir = true", "data_dir: true is not a string"),
-        ('listen = "127.0.0.1:7001"', "listen: '127.0.0.1:7001': no tcp:// in front; write tcp://"),
+        ('listen = "127.0.0.1:7001"', "listen: '127.0.0.1:7001': no tcp:// or tls+tcp:// in"),
         ('listen = "udp://127.0.0.1:7001"', "the scheme is neither tcp nor tls+tcp"),
         ('listen = "tcp://192.0.2.1:7001"', "allow_plaintext = true"),
         ('listen = "tcp://0.0.0.0:7001"', "allow_plaintext = true"),

@@ -28,8 +28,8 @@ _COLUMNS = (Column("MEMBER"), Column("ADDRESS"), Column("ROLE"), Column("CONTACT
 _EXAMPLES = """
 raftctl members
 raftctl members list -o json | jq -r '.members[].address'
-raftctl members add node4 tcp://192.0.2.4:7001 > node4.toml
-raftctl members replace node3 node4 tcp://192.0.2.4:7001 > node4.toml
+raftctl members add node4 tls+tcp://192.0.2.4:7001 > node4.toml
+raftctl members replace node3 node4 tls+tcp://192.0.2.4:7001 > node4.toml
 raftctl members remove node3 --dry-run
 """
 
@@ -93,7 +93,9 @@ def _changes(command: F) -> F:
 @_changes
 @pass_session
 def add(session: Session, /, name: str, address: str, voter: bool, **options: bool) -> None:
-    """Admit a new member at ADDRESS, tcp://HOST:PORT.
+    """Admit a new member at ADDRESS.
+
+    ADDRESS is tls+tcp://HOST:PORT, or tcp://HOST:PORT, where nothing is encrypted.
 
     It is a learner until it has caught up, and then becomes a voter by itself (with --learner it
     stays one). Prints the configuration file for the new host: start raftd there with it.
@@ -147,6 +149,8 @@ def remove(session: Session, /, name: str, **options: bool) -> None:
 def replace(session: Session, /, old: str, new: str, address: str, **options: bool) -> None:
     """Put NEW, at ADDRESS, in the place of OLD.
 
+    ADDRESS is tls+tcp://HOST:PORT, or tcp://HOST:PORT, where nothing is encrypted.
+
     NEW is a learner until it has caught up; then it is a voter, and OLD is no member any more, in
     one step. Prints the configuration file for the new host: start raftd there with it.
     """
@@ -161,6 +165,8 @@ def replace(session: Session, /, old: str, new: str, address: str, **options: bo
 @pass_session
 def set_address(session: Session, /, name: str, address: str, **options: bool) -> None:
     """Change where NAME is reached: at ADDRESS, from now on.
+
+    ADDRESS is tls+tcp://HOST:PORT, or tcp://HOST:PORT, where nothing is encrypted.
 
     Where it listens is said by its own configuration file: change that, then this, then restart it.
     """

@@ -78,7 +78,7 @@ def init(
         raise click.UsageError("say which nodes, as in node1=192.0.2.1 node2=192.0.2.2 ...")
     given = nodes or tuple(hosts.ask())
     members = hosts.members(given, encrypted=tls)
-    if trust_network and all(address.parse(url).is_encrypted for url in members.values()):
+    if trust_network and address.all_encrypted(members.values()):
         raise click.UsageError("these nodes encrypt what they say: leave --trust-network out")
     trusted = trust_network or hosts.ask_for_trust(members)
     here = [name for name, url in members.items() if hosts.is_here(url)]

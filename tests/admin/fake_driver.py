@@ -73,6 +73,8 @@ class FakeDriver:
         self.stale: list[bool] = []
         self.targets: list[str | None] = []
         self.changes: list[tuple[Change, bool, bool]] = []
+        self.scheme = "tcp"
+        """of the members' addresses"""
         self.members: tuple[str, ...] = ()
         """if there are some, changes are judged by them, and refused"""
         self.drains: list[tuple[str | None, bool, bool]] = []
@@ -159,7 +161,10 @@ class FakeDriver:
         if dry_run:
             return ChangeReport(one, one, "it would be unsafe", True, ("beware",))
         join = f"{'ab' * 16}:7" if isinstance(change, AddMember) else ""
-        addresses = {"node1": "tcp://127.0.0.1:7001", change.name: "tcp://192.0.2.1:7001"}
+        addresses = {
+            "node1": f"{self.scheme}://127.0.0.1:7001",
+            change.name: "tcp://192.0.2.1:7001",
+        }
         return ChangeReport(one, one, index=7, join=join, addresses=addresses)
 
     async def drain(self, name: str | None, *, drained: bool, force: bool, timeout: float) -> str:
@@ -177,8 +182,10 @@ class FakeDriver:
         self.timeouts.append(timeout)
         await self._checkpoint()
         members = (
-            MemberStatus("node1", "tcp://127.0.0.1:7001", True, "leader", True, 0, 9, 0, 3),
-            MemberStatus("node2", "tcp://127.0.0.1:7002", True, "unknown", False),
+            MemberStatus(
+                "node1", f"{self.scheme}://127.0.0.1:7001", True, "leader", True, 0, 9, 0, 3
+            ),
+            MemberStatus("node2", f"{self.scheme}://127.0.0.1:7002", True, "unknown", False),
         )
         must_stay = ("node1",)
         return ClusterStatus(

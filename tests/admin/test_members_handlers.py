@@ -71,7 +71,7 @@ async def test_what_an_action_needs(
     ("parameters", "reason"),
     [
         ({"action": "add", "name": "no de", "address": URL}, "'no de' is no name"),
-        ({"action": "add", "name": "n4", "address": "192.0.2.1:7001"}, "no tcp:// in front"),
+        ({"action": "add", "name": "n4", "address": "192.0.2.1:7001"}, "no tcp:// or tls+tcp://"),
         ({"action": "add", "name": "n4", "address": "tcp://[::]:1"}, "nobody can dial it"),
         ({"action": "replace", "name": "n3", "new_name": "", "address": URL}, "'' is no name"),
         ({"action": "set_address", "name": "n3", "address": "tcp://x"}, "the port is missing"),
@@ -112,6 +112,27 @@ async def test_the_file_for_the_new_host(socket: Socket) -> None:
         "election_timeout_ms": [300, 600],
         "members": {"node1": "tcp://127.0.0.1:7001", "n.4": "tcp://192.0.2.1:7001"},
     }
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_an_address_without_tls_among_others_with_it(
+    socket: Socket, driver: FakeDriver, dry_run: bool
+) -> None:
+    async def warnings(action: str, address: str, name: str = "n4") -> list[str]:
+        more = {"new_name": "n5"} if action == "replace" else {}
+        words = {"action": action, "name": name, "address": address, "dry_run": dry_run}
+        reply = await socket.call(CHANGE, ROOT, **words, **more)
+        found: list[str] = reply["report"]["warnings"]
+        return [warning for warning in found if "tls+tcp" in warning]
+
+    told = [f"the other members encrypt what they say; at {URL} nothing is encrypted (tls+tcp)"]
+    driver.scheme = "tls+tcp"
+    for action in ("add", "replace", "set_address"):
+        assert await warnings(action, URL) == told
+        assert await warnings(action, f"tls+{URL}") == []
+    assert await warnings("set_address", URL, "node2") == told, "as it is the only one"
+    driver.scheme = "tcp"
+    assert await warnings("add", URL) == []
 
 
 async def test_a_refusal_is_an_answer(socket: Socket) -> None:

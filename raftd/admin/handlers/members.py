@@ -5,11 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from raftd import join
+from raftd.address import Address, all_encrypted
+from raftd.address import parse as parse_address
 from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds
 from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.protocol import NODE, PERMISSION_DENIED, CallError
 from raftd.driver.errors import NoSuchMember, Refused
 from raftd.driver.members import checked
+from raftd.driver.reports import ChangeReport
 from raftd.raft.changes import (
     AddMember,
     Change,
@@ -22,6 +25,7 @@ from raftd.raft.changes import (
 )
 
 CHANGE_TIMEOUT_MS = 5000
+STATUS_TIMEOUT_MS = 1000
 
 
 class Members:
@@ -63,7 +67,23 @@ class Members:
             for key, value in msgspec.structs.asdict(report).items()
             if key not in {"join", "addresses"}
         }
-        return {"report": {**members, "configuration_file": file}}
+        warnings = (*report.warnings, *await self._plaintext(change, report))
+        return {"report": {**members, "warnings": warnings, "configuration_file": file}}
+
+    async def _plaintext(self, change: Change, report: ChangeReport) -> list[str]:
+        """A warning, if who is changed would be the only one that does not encrypt."""
+        own = _new_address(change)
+        if own is None or own.is_encrypted:
+            return []
+        addresses = report.addresses
+        if not addresses:  # nothing was done
+            status = await self._driver.status(timeout=STATUS_TIMEOUT_MS / 1000)
+            addresses = {member.name: member.address for member in status.members}
+        changed = {change.name, change.by if isinstance(change, ReplaceMember) else ""}
+        others = [url for name, url in addresses.items() if url and name not in changed]
+        if not all_encrypted(others):
+            return []
+        return [f"the other members encrypt what they say; at {own} nothing is encrypted (tls+tcp)"]
 
     async def drain(
         self, call: Call, name: str | None, force: bool | None, timeout_ms: int | None
@@ -110,6 +130,14 @@ def _checked(change: Change) -> Change:
         return checked(change)
     except Refused as error:
         raise CallError(f"{NODE}.Invalid", {"reason": str(error)}) from None
+
+
+def _new_address(change: Change) -> Address | None:
+    """One that the change gives to somebody."""
+    match change:
+        case AddMember() | ReplaceMember() | SetAddress():
+            return parse_address(change.address)
+    return None
 
 
 def demand_privilege(call: Call) -> None:

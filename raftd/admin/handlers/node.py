@@ -7,13 +7,12 @@ from collections.abc import Callable
 from raftd import __version__
 from raftd.admin.handlers.call import Call, Reply, invalid, timeout_seconds
 from raftd.admin.handlers.driver_api import Driver
-from raftd.admin.handlers.members import Members, demand_privilege
+from raftd.admin.handlers.members import STATUS_TIMEOUT_MS, Members, demand_privilege
 from raftd.admin.protocol import EXPECTED_MORE, CallError
 from raftd.admin.protocol import NODE as INTERFACE
 from raftd.driver.errors import NoSuchMember
 from raftd.driver.reports import LogEntry
 
-STATUS_TIMEOUT_MS = 1000
 TRANSFER_TIMEOUT_MS = 5000
 DEFAULT_COUNT = 100
 MAX_COUNT = 10_000
