@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from raftd import logs, places
+from raftd.cli import say
 from raftd.cli.check_config import CONFIGURATION_FILE, load_or_exit
 
 
@@ -33,11 +34,10 @@ def run(file: Path | None) -> None:
 
 
 def only_configuration() -> Path:
-    """The one configuration where they are looked for; click.UsageError if it is not one."""
+    """The one configuration where they are looked for. Exits with 2 if it is not one."""
     directory = places.configuration_directory()
     files = sorted(directory.glob("*.toml"))
     if len(files) == 1:
         return files[0]
-    raise click.UsageError(
-        f"{len(files) or 'no'} configurations in {directory}; name one with --config FILE"
-    )
+    say.error(f"{len(files) or 'no'} configurations in {directory}; name one with --config FILE")
+    sys.exit(2)

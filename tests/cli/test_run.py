@@ -156,7 +156,7 @@ def test_without_a_file_it_takes_the_only_one(
     own = tmp_path / "raftd"
     result = CliRunner().invoke(cli, ["run"])
     assert (result.exit_code, server.configs) == (2, [])
-    assert f"no configurations in {own}; name one with --config FILE" in result.stderr
+    assert result.stderr == f"error: no configurations in {own}; name one with --config FILE\n"
     own.mkdir()
     (own / "node1.toml").write_text(ONE)
     CliRunner().invoke(cli, ["run"])
