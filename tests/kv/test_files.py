@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import shutil
 import sqlite3
 import threading
@@ -295,25 +293,6 @@ def test_a_snapshot_never_overwrites(tmp_path: Path) -> None:
     store.close()
 
 
-def test_no_space_for_a_snapshot_that_is_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It says where, in words: what it says stands in the status."""
-    store = KeyValueStore(tmp_path / "state")
-    store.snapshot(tmp_path / "taken")
-
-    def full(_: Path, to: Path) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "source", None, str(to))
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(OSError, match="cannot write ") as caught:
-        store.restore(tmp_path / "taken")
-    place = tmp_path / "state" / "kv.db.new"
-    assert str(caught.value) == f"cannot write {place}: No space left on device"
-    assert caught.value.errno == errno.ENOSPC
-    store.close()
-
-
 class Interrupted(KeyValueStore):
     """Does something else each time SQLite asks, in the middle of a snapshot, whether to go on."""
 
@@ -406,13 +385,3 @@ def test_a_directory_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="unable to open"):
         KeyValueStore(tmp_path)
     assert (tmp_path / "kv.db").is_dir()
-
-
-def test_a_file_of_somebody_else_is_told_as_such(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "kv.db"
-    path.touch()
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(PermissionError, match="a readonly database"), database.OSErrors(path):
-        raise sqlite3.OperationalError("attempt to write a readonly database")

@@ -28,10 +28,14 @@ def change(cluster: Cluster, action: str, name: str, **parameters: Any) -> dict[
                         timeout_ms=TIMEOUT_MS,
                         **parameters,
                     )["report"]
-            except (NoConnection, NoAnswer, CallError):
+            except CallError as error:
+                if error.name == "NoSuchMember":
+                    return {"refused": None}  # an earlier try had been done
+                continue
+            except (NoConnection, NoAnswer):
                 continue
             refused = answer.get("refused") or ""
-            if "already" in refused or "there is no member" in refused:
+            if "already" in refused:
                 return answer  # an earlier try had been done, or this is a test of refusals
             if answer.get("index") is not None or parameters.get("dry_run") or "quorum" in refused:
                 return answer
