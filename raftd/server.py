@@ -108,7 +108,8 @@ def run(config: Config) -> int:
             with closing(store):
                 _settle_memory()
                 trio.run(_run, config, disk, store, own)
-            clean = True
+                # Before the directory is said to be in order: that lets the next start believe it.
+                clean = _close_state(store)
         finally:
             _close_disk(disk, clean=clean)
     except KeyboardInterrupt:
@@ -198,6 +199,20 @@ def _initial(config: Config) -> Configuration:
     if config.join is not None:
         return Configuration(())
     return Configuration(tuple(sorted(config.members)), addresses=config.members)
+
+
+def _close_state(store: KeyValueStore) -> bool:
+    """Is the state durable?"""
+    try:
+        store.close_durably()
+    except OSError as error:
+        log.warning(
+            "stopped, but the state is not durable (%s): it will be made again from snapshot and"
+            " log if need be",
+            error,
+        )
+        return False
+    return True
 
 
 def _close_disk(disk: Disk, *, clean: bool) -> None:

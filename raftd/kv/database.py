@@ -4,10 +4,11 @@
 tables are exactly those of SCHEMA, SQLite's quick_check finds no fault, and `position` has its one
 row: index and term of the last entry applied, written in the same transaction as what it did.
 
-The file is a view that can be made again from snapshot and log, so nothing is ever fsynced
+The file is a view that can be made again from snapshot and log, so SQLite never fsyncs it
 (synchronous=OFF). After a crash of the process every transaction is whole, because what was
-written is in the kernel's hands. After a crash of the machine the file may be anything: start with
-a fresh one. A snapshot is such a file by itself, without a write-ahead log.
+written is in the kernel's hands. After a crash of the machine the file may be anything, even a
+whole database of pages old and new: start with a fresh one. Only `closed_durably` makes it good for
+another boot. A snapshot is such a file by itself, without a write-ahead log.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ _WRITING = {
     *(sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
     *(sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP),
 }
+
+
+class StateError(OSError):
+    """An OSError whose text is for people: what is wrong, and with which file."""
+
+    def __str__(self) -> str:
+        return f"{self.strerror}: {self.filename}"
 
 
 class Damaged(ValueError):
@@ -97,6 +105,28 @@ def remove(path: Path) -> None:
 def has_log(path: Path) -> bool:
     """Is there a write-ahead log or journal that belongs to the file at `path`?"""
     return any(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-journal"))
+
+
+@contextlib.contextmanager
+def closed_durably(path: Path) -> Iterator[None]:
+    """A context that closes the last connection: at its end the database is durable, all of it in
+    its main file. OSError if it is not; then it must not be believed after a crash of the machine.
+    """
+    # Open before SQLite lets go of the file, so that no write that failed in the background is
+    # forgotten; close behind that, because it takes away the locks SQLite has (fcntl(2)).
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _in_words(error, path) from error
+    try:
+        yield
+        if has_log(path):
+            # The next start would bring it into the file, which is not durable then.
+            reason = "another process has it open, or the disk is full"
+            raise StateError(errno.EBUSY, reason, str(path))
+        _sync(path, handle)
+    finally:
+        os.close(handle)
 
 
 def verify(path: Path) -> None:
@@ -188,6 +218,26 @@ class OSErrors:
             number = errno.ENOSPC  # SQLite does not pass on why
         message = f"the key-value store failed: {error}"
         raise OSError(number, message, str(self._path)) from error
+
+
+def _sync(path: Path, handle: int) -> None:
+    try:
+        os.fsync(handle)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        # What is in memory looks durable now, to the next fsync too, and is not.
+        with contextlib.suppress(OSError):
+            remove(path)
+        raise _in_words(error, path) from error
+
+
+def _in_words(error: OSError, path: Path) -> StateError:
+    number = error.errno or errno.EIO
+    return StateError(number, os.strerror(number), str(path))
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:

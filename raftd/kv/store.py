@@ -195,6 +195,15 @@ class KeyValueStore:
         self._readers.close()
         self._writer.close()
 
+    def close_durably(self) -> None:
+        """`close`, and the state may be believed after a crash of the machine, too. OSError: it
+        may not, though it is closed."""
+        try:
+            with database.closed_durably(self._path):
+                self.close()
+        finally:
+            self.close()
+
     def _must_stop(self) -> bool:
         """Asked again and again by SQLite while a snapshot is made."""
         return self._closed

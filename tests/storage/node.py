@@ -14,6 +14,7 @@ from raftd.raft.log import Entry, EntryType
 from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.storage.disk import Disk, PeerIdentity
 from raftd.storage.files import REAL_FILES, Files
+from raftd.storage.opening import LastApplied
 from tests.storage.simulation import DATA
 
 INITIAL = Configuration(("a", "b", "c"), addresses={"a": "x://1", "b": "x://2", "c": "x://3"})
@@ -28,6 +29,7 @@ def open_disk(
     name: str = "a",
     tail_bytes: int = 1 << 30,
     segment_bytes: int = SEGMENT,
+    last_applied: LastApplied = lambda _: 0,
 ) -> Disk:
     return Disk.open(
         path,
@@ -36,6 +38,7 @@ def open_disk(
         initial=INITIAL,
         segment_bytes=segment_bytes,
         tail_bytes=tail_bytes,
+        last_applied=last_applied,
         files=files,
     )
 

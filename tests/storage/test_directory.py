@@ -109,6 +109,31 @@ def test_lives_are_counted_and_told_apart() -> None:
     assert len({(each.name, each.node_id, each.cluster_id) for each in lives}) == 1
 
 
+def test_the_state_is_believed_unless_the_machine_has_crashed() -> None:
+    """A restart of the machine behind a clean end is no crash, a killed process neither."""
+    files = SimulatedFiles()
+    told: list[bool] = []
+
+    def life(*, clean: bool) -> bool:
+        def last_applied(trusted: bool) -> int:
+            told.append(trusted)
+            return 0
+
+        open_disk(files, last_applied=last_applied).close(clean=clean)
+        return told[-1]
+
+    life(clean=True)
+    assert life(clean=False), "closed, same boot"
+    files.boot = "boot-2"
+    assert not life(clean=False), "not closed, another boot"
+    assert life(clean=True), "not closed, same boot"
+    files.boot = "boot-3"
+    assert life(clean=True), "closed, another boot"
+    files.boot = ""
+    assert life(clean=False)
+    assert not life(clean=False), "not closed, and who knows which boot"
+
+
 def test_cluster_and_members_of_the_first_life_hold() -> None:
     files = SimulatedFiles()
     open_disk(files).close()
