@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from enum import IntEnum
+from errno import EIO
 from pathlib import Path
 
 import trio
@@ -30,6 +31,7 @@ from raftd.credentials import Credentials, CredentialsError
 from raftd.doorbell import Worker
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.driver.errors import Refused
+from raftd.kv.database import StateError
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
@@ -42,6 +44,7 @@ from raftd.storage.disk import (
     DiskFull,
     StorageFailed,
 )
+from raftd.storage.errors import is_full
 from raftd.systemd import ServiceManager, status_line
 from raftd.transport.transport import AddressInUse, CannotListen, Transport
 
@@ -384,13 +387,21 @@ def _warn_of_other_members(config: Config, driver: Driver) -> None:
 
 def _explain(error: Exception) -> int:
     """One line for what ended the daemon, and its exit status."""
-    for cause in _leaves(error):
+    for cause in map(_of_storage, _leaves(error)):
         for kind, status in _STATUSES.items():
             if isinstance(cause, kind):
                 log.critical("%s", cause, extra=journal.fields(_EVENTS.get(status, "")))
                 return status
     log.critical("unexpected failure", exc_info=error)
     return ExitStatus.FAILED
+
+
+def _of_storage(error: BaseException) -> BaseException:
+    """What ends a node for the state's sake ends it as the log's trouble does."""
+    if not isinstance(error, StateError):
+        return error
+    kind = DiskFull if is_full(error) else StorageFailed
+    return kind("write to", Path(error.filename), error.errno or EIO)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

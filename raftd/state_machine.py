@@ -56,8 +56,9 @@ class StateMachine(Protocol):
         too: bytes that mean nothing to a state machine.
 
         Indexes are contiguous and start at last_applied + 1. A body that makes no sense is the
-        client's mistake: its result says so, nothing is raised. Raises OSError, with nothing done,
-        when the disk is full (ENOSPC, EDQUOT: it is called again) or fails (anything else: final).
+        client's mistake: its result says so, nothing is raised. Raises OSError, whose text is for
+        people, with nothing done, when the disk is full (ENOSPC, EDQUOT) or someone else has the
+        state locked (EBUSY): it is called again; when the disk fails (anything else): final.
         """
         ...
 

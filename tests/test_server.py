@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -139,6 +140,37 @@ def test_a_state_that_cannot_be_made_durable_is_not_believed(
     assert said[0].exc_info is None
     assert run(idle) == server.ExitStatus.OK
     assert is_closed(config)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (errno.EDQUOT, server.ExitStatus.NO_SPACE),
+        (errno.EMFILE, server.ExitStatus.STORAGE_FAILED),
+    ],
+)
+def test_a_snapshot_that_cannot_be_taken_over_ends_the_node_with_words(
+    number: int,
+    status: int,
+    run: Callable[[Life], int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def life(disk: Disk, store: KeyValueStore) -> None:
+        path = disk.snapshot_path()
+        store.snapshot(path)
+        monkeypatch.setattr(shutil, "copyfile", fail)
+        store.restore(path)
+
+    monkeypatch.setattr(server, "PAUSE_WITHOUT_SPACE", 0)
+    assert run(life) == status
+    said = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == 1
+    assert f"kv.db.new: {os.strerror(number)}" in said[0].getMessage()
+    assert said[0].exc_info is None
 
 
 def test_a_state_that_others_have_open_is_not_called_durable(

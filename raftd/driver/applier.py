@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from errno import EDQUOT, EIO, ENOSPC
+from errno import EBUSY, EDQUOT, EIO, ENOSPC
 from pathlib import Path
 
 import trio
@@ -31,6 +31,8 @@ MAX_IN_PLACE = 256
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
 FULL = (ENOSPC, EDQUOT)
+PASSING = (*FULL, EBUSY)
+"""What a state machine may fail with and be asked again."""
 
 
 class Applier:
@@ -197,8 +199,8 @@ class Applier:
                 proposal.fail(NoQuorum("leadership was lost and another entry took its place"))
 
     async def _apply(self, entries: list[Entry]) -> list[bytes]:
-        """Of the first entries, as many as go in one step. A full disk is waited for; any other
-        failure is final."""
+        """Of the first entries, as many as go in one step. A full disk, and who has the state
+        locked, is waited for; any other failure is final."""
         while True:
             try:
                 if len(entries) <= MAX_IN_PLACE and self.may_work_in_place():
@@ -208,19 +210,19 @@ class Applier:
             except features.NotSupported as error:
                 raise DirectoryMismatch(self._disk.scratch_path().parent, str(error)) from error
             except OSError as error:
-                if error.errno not in FULL:
+                if error.errno not in PASSING:
                     where = Path(str(error.filename))
                     raise StorageFailed("write to", where, error.errno or EIO) from error
-                self._set_problem(f"disk full: {error}")
+                self._set_problem(str(error), "disk-full" if error.errno in FULL else "")
                 await trio.sleep(RETRY_INTERVAL)
             else:
                 self._set_problem(None)
                 return results
 
-    def _set_problem(self, problem: str | None) -> None:
+    def _set_problem(self, problem: str | None, event: str = "") -> None:
         if problem != self.problem:
             if problem is not None:
-                log.warning("%s", problem, extra=journal.fields("disk-full"))
+                log.warning("%s", problem, extra=journal.fields(event))
             self.problem = problem
             self._disk_changed()
 

@@ -17,7 +17,10 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +54,18 @@ _WRITING = {
 }
 
 
+_KNOWN = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_BUSY: errno.EBUSY,
+    sqlite3.SQLITE_LOCKED: errno.EBUSY,
+    sqlite3.SQLITE_INTERRUPT: errno.ECANCELED,
+}
+_OPENING = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
+_PROBE_BYTES = 256 << 10
+_PATIENCE = 0.1
+"""Seconds for which another process may keep the database locked: the event loop may wait here."""
+
+
 class StateError(OSError):
     """An OSError whose text is for people: what is wrong, and with which file."""
 
@@ -62,13 +77,18 @@ class Damaged(ValueError):
     """The file is no database of this store; the message says what is wrong with it."""
 
 
-def connect(path: Path, *, mode: str = "rw", immutable: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, mode: str = "rw", immutable: bool = False, patience: float = 5.0
+) -> sqlite3.Connection:
     """A connection without implicit transactions that any one thread at a time may use.
 
     `mode` is SQLite's: ro, rw, or rwc to create the file. With `immutable` no log is looked at.
+    `patience`: seconds to wait while another process has it locked.
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=patience
+    )
     try:
         connection.execute("PRAGMA synchronous = OFF")
     except BaseException:
@@ -98,8 +118,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 def remove(path: Path) -> None:
     """Delete the database; its main file goes first, so that its logs never belong to another."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for file in _files(path):
+        file.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def has_log(path: Path) -> bool:
@@ -127,6 +151,13 @@ def closed_durably(path: Path) -> Iterator[None]:
         _sync(path, handle)
     finally:
         os.close(handle)
+
+
+def copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise _in_words(error, target) from error
 
 
 def verify(path: Path) -> None:
@@ -196,8 +227,9 @@ class Transaction:
 
 
 class OSErrors:
-    """A context in which what SQLite reports as failed is an OSError: ENOSPC for a full disk,
-    otherwise EIO."""
+    """A context in which what SQLite reports as failed is a StateError, with the errno that SQLite
+    does not pass on as far as that can be found out: ENOSPC or EDQUOT for a full disk, EBUSY when
+    another process has the database locked, else EIO."""
 
     __slots__ = ("_path",)
 
@@ -210,14 +242,49 @@ class OSErrors:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, traceback: object
     ) -> None:
-        if not isinstance(error, sqlite3.Error):
-            return
-        known = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_INTERRUPT: errno.ECANCELED}
-        number = known.get(_code(error), errno.EIO)
-        if _extended_code(error) in _WRITING and os.statvfs(self._path.parent).f_bavail == 0:
-            number = errno.ENOSPC  # SQLite does not pass on why
-        message = f"the key-value store failed: {error}"
-        raise OSError(number, message, str(self._path)) from error
+        if isinstance(error, sqlite3.Error):
+            raise _explained(error, self._path) from error
+
+
+def _explained(error: sqlite3.Error, path: Path) -> StateError:
+    code = _code(error)
+    number = _KNOWN.get(code, errno.EIO)
+    if _extended_code(error) in _WRITING:
+        number = _why_not_written(path)
+    elif code in _OPENING:
+        number, path = _why_not_opened(path)
+    words = str(error) if number in {errno.EIO, errno.ECANCELED} else _words(number)
+    return StateError(number, words, str(path))
+
+
+def _why_not_written(path: Path) -> int:
+    """Of a file like it, in the same place: a quota is not to be seen in what is free."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+            return error.errno
+    return errno.EIO
+
+
+def _why_not_opened(path: Path) -> tuple[int, Path]:
+    """And which file. None of them is opened: to close it would take away SQLite's locks on it."""
+    file = path.parent
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if os.statvfs(file).f_flag & os.ST_RDONLY:
+            return errno.EROFS, path
+        for file in (path.parent, *(each for each in _files(path) if os.path.lexists(each))):
+            if file != path.parent and stat.S_ISDIR(file.stat().st_mode):
+                return errno.EISDIR, file
+            if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
+                return errno.EACCES, file
+    except OSError as error:
+        return error.errno or errno.EIO, file
+    return errno.EIO, path
 
 
 def _sync(path: Path, handle: int) -> None:
@@ -237,12 +304,21 @@ def _sync(path: Path, handle: int) -> None:
 
 def _in_words(error: OSError, path: Path) -> StateError:
     number = error.errno or errno.EIO
-    return StateError(number, os.strerror(number), str(path))
+    return StateError(number, _words(number), str(path))
+
+
+def _words(number: int) -> str:
+    special = {
+        errno.ENOSPC: "disk full",
+        errno.EDQUOT: "disk full, by quota",
+        errno.EBUSY: "another process has locked the state",
+    }
+    return special.get(number) or os.strerror(number)
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:
     with _faults_are_damage():
-        connection = connect(path)
+        connection = connect(path, patience=_PATIENCE)
         try:
             # Bring what stands in the write-ahead log into the file.
             _pragma(connection, "wal_checkpoint(TRUNCATE)")
@@ -289,7 +365,7 @@ def _faults_are_damage() -> Iterator[None]:
 
 
 def _create(path: Path) -> sqlite3.Connection:
-    connection = connect(path, mode="rwc")
+    connection = connect(path, mode="rwc", patience=_PATIENCE)
     try:
         with Transaction(connection, "IMMEDIATE"):
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

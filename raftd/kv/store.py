@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -166,7 +165,7 @@ class KeyValueStore:
             raise ValueError(f"{path} is no snapshot of the key-value store: there is no such file")
         try:
             # Check the copy and not the original: what is checked is what is used.
-            shutil.copyfile(path, self._incoming)
+            database.copy(path, self._incoming)
             try:
                 database.verify(self._incoming)
             except database.Damaged as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from errno import EIO, ENOSPC
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from raftd.kv.database import StateError
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import DiskFull, StorageFailed
 from tests.driver.cluster import Node, running, until
@@ -146,12 +148,31 @@ async def test_a_state_machine_without_space_is_waited_for(
         good = leader.store.apply
 
         def full(batch: object, context: object = None) -> list[bytes]:
-            raise OSError(ENOSPC, "no space", "kv.db")
+            raise StateError(ENOSPC, "disk full", "kv.db")
 
         leader.store.apply = full  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leader.put, "b", "2", 60)
             await until(lambda: leader.role is not Role.LEADER)
-            assert "disk full" in (leader.driver.problem or "")
+            assert leader.driver.problem == "disk full: kv.db"
             leader.store.apply = good  # type: ignore[method-assign]
+        assert await leader.get("b") == "2"
+
+
+async def test_a_state_that_somebody_has_locked_is_waited_for(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """Somebody's sqlite3 in the middle of a transaction."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        other = sqlite3.connect(leader.directory / "state" / "kv.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.put, "b", "2", 60)
+            await until(lambda: leader.role is not Role.LEADER)
+            assert "another process has locked the state: " in (leader.driver.problem or "")
+            await trio.sleep(20)
+            other.close()
+        await until(lambda: leader.driver.problem is None)
         assert await leader.get("b") == "2"

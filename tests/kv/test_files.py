@@ -288,7 +288,7 @@ def test_a_snapshot_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
         store.snapshot(tmp_path / "taken")
     assert (tmp_path / "taken").read_bytes() == b"precious"
-    with pytest.raises(OSError, match="failed"):
+    with pytest.raises(OSError, match=r"No such file or directory: .*no such directory"):
         store.snapshot(tmp_path / "no such directory" / "snapshot")
     store.close()
 
@@ -382,6 +382,6 @@ def test_reading_after_close_says_so(tmp_path: Path) -> None:
 
 def test_a_directory_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     (tmp_path / "kv.db").mkdir()
-    with pytest.raises(OSError, match="unable to open"):
+    with pytest.raises(OSError, match=r"Is a directory: .*kv\.db$"):
         KeyValueStore(tmp_path)
     assert (tmp_path / "kv.db").is_dir()
