@@ -102,6 +102,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
     Raises OSError if the file cannot be opened or written.
     """
+    _remove_others(path)
     with OSErrors(path):
         try:
             return _open_existing(path) if path.exists() else _create(path)
@@ -120,6 +121,17 @@ def remove(path: Path) -> None:
     """Delete the database; its main file goes first, so that its logs never belong to another."""
     for file in _files(path):
         file.unlink(missing_ok=True)
+
+
+def _remove_others(path: Path) -> None:
+    """What is no file: to open a FIFO, say, would wait for ever."""
+    for file in _files(path):
+        if file.exists() and not file.is_file():
+            try:
+                file.unlink()
+            except OSError as error:
+                raise _in_words(error, file) from error
+            logger.warning("removed %s, which was no regular file", file)
 
 
 def _files(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import tempfile
 import time
@@ -131,3 +132,22 @@ def test_another_process_has_the_state_locked(tmp_path: Path) -> None:
     fill(store, 1)
     other.close()
     store.close()
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_fifo_is_in_no_way(suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = KeyValueStore(tmp_path)
+    fill(store, 1)
+    store.close()
+    (tmp_path / f"kv.db{suffix}").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / f"kv.db{suffix}")
+    signal.alarm(10)  # to open it would wait for ever
+    try:
+        store = KeyValueStore(tmp_path)
+    finally:
+        signal.alarm(0)
+    assert store.last_applied == (1 if suffix else 0)
+    assert caplog.messages == [f"removed {tmp_path}/kv.db{suffix}, which was no regular file"]
+    fill(store, 1)
+    store.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["kv.db"]
