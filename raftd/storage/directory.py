@@ -30,7 +30,7 @@ from raftd.raft.configuration import Configuration
 from raftd.raft.state import HardState
 from raftd.storage import document
 from raftd.storage.errors import DirectoryDamaged, DirectoryLocked, DirectoryMismatch
-from raftd.storage.files import PRIVATE, Files
+from raftd.storage.files import PRIVATE, Files, naming
 
 NODE_ID_BYTES = 16
 _RANDOM_BYTES = 8
@@ -162,7 +162,8 @@ class Directory:
             there = [entry for entry in _CONTENT if self._files.size(self.path / entry) is not None]
             if there:
                 raise DirectoryDamaged(
-                    self._node_id, f"it is missing, though {there[0]} is there; whose is it?"
+                    self._node_id,
+                    f"it is missing, though {there[0]} is there; nothing else says whose they are",
                 )
             return None
         if found.identity.incarnation == 0:
@@ -244,7 +245,8 @@ class Directory:
             raise DirectoryLocked(self.path, self._holder(path))
         try:
             text = f"{os.getpid()}\n".encode()
-            self._files.write_all(handle, text.ljust(_LOCK_BYTES), 0)
+            with naming(path):
+                self._files.write_all(handle, text.ljust(_LOCK_BYTES), 0)
         except BaseException:
             self._files.close(handle)
             raise

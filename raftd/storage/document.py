@@ -20,7 +20,7 @@ from zlib import crc32
 import msgspec
 
 from raftd.storage.errors import DirectoryDamaged, DirectoryMismatch, DiskFull, is_full
-from raftd.storage.files import Files
+from raftd.storage.files import Files, naming
 
 VERSION = 2
 """The newest that this raftd knows; what has nothing new in it is written as 1."""
@@ -35,8 +35,9 @@ def write(files: Files, path: Path, kind: str, value: msgspec.Struct, version: i
     try:
         handle = files.create(temporary)
         try:
-            files.write_all(handle, encode(kind, msgspec.json.encode(value), version), 0)
-            files.fsync(handle)
+            with naming(temporary):
+                files.write_all(handle, encode(kind, msgspec.json.encode(value), version), 0)
+                files.fsync(handle)
         finally:
             files.close(handle)
         files.rename(temporary, path)

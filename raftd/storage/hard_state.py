@@ -63,7 +63,8 @@ class HardStateFile:
             raise DirectoryDamaged(path, "term and vote are missing")
         self._handle = files.open(path)
         try:
-            slots = [self._read(offset) for offset in SLOT_OFFSETS]
+            with naming(path):
+                slots = [self._read(offset) for offset in SLOT_OFFSETS]
         except BaseException:
             files.close(self._handle)
             raise
@@ -83,8 +84,9 @@ class HardStateFile:
             data = bytearray(FILE_SIZE)
             for offset in SLOT_OFFSETS:
                 data[offset : offset + SECTOR] = encode(1, HardState())
-            files.write_all(handle, data, 0)
-            files.fsync(handle)
+            with naming(path):
+                files.write_all(handle, data, 0)
+                files.fsync(handle)
         finally:
             files.close(handle)
 
@@ -95,9 +97,10 @@ class HardStateFile:
         """
         slot = encode(self._sequence, self.value)
         own = self._sequence % 2
-        for number in (own, 1 - own):
-            self._files.write_all(self._handle, slot, SLOT_OFFSETS[number])
-            self._files.fdatasync(self._handle)
+        with naming(self._path):
+            for number in (own, 1 - own):
+                self._files.write_all(self._handle, slot, SLOT_OFFSETS[number])
+                self._files.fdatasync(self._handle)
 
     def save(self, state: HardState) -> None:
         """Durable on return. DiskFull leaves the old state."""

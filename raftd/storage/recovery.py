@@ -113,7 +113,8 @@ def _headers(
         path = directory / name
         if previous is not None and sequence != previous[0] + 1:
             reason = f"segment {previous[0] + 1} of the log is missing, or one is there twice"
-            raise DirectoryDamaged(path, reason, first_index=previous[1], last_index=first - 1)
+            last = first - 1 if first > previous[1] else None
+            raise DirectoryDamaged(path, reason, first_index=previous[1], last_index=last)
         previous = sequence, first
         try:
             header = decode_header(files.read_file(path, SECTOR))
@@ -259,10 +260,11 @@ def _is_empty(files: Files, path: Path) -> bool:
     size = files.size(path) or 0
     handle = files.open(path)
     try:
-        return not any(
-            files.read_all(handle, _PIECE, offset).strip(b"\0")
-            for offset in range(SECTOR, size, _PIECE)
-        )
+        with naming(path):
+            return not any(
+                files.read_all(handle, _PIECE, offset).strip(b"\0")
+                for offset in range(SECTOR, size, _PIECE)
+            )
     finally:
         files.close(handle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -134,6 +135,30 @@ def test_the_state_is_believed_unless_the_machine_has_crashed() -> None:
     assert not life(clean=False), "not closed, and who knows which boot"
 
 
+@pytest.mark.parametrize("name", ["lock", "hard-state"])
+def test_a_file_that_cannot_be_read_or_written_is_named(name: str, tmp_path: Path) -> None:
+    """The system names none where it has a handle."""
+    open_disk(path=tmp_path).close()
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(StorageFailed, match=rf"cannot open .*/{name}: Illegal seek"):
+        open_disk(path=tmp_path)
+
+
+def test_a_temporary_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = open_disk(path=tmp_path)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(StorageFailed, match=r"/peers\.tmp: Input/output error"):
+        disk.remember_peer("b", b"b" * 16, 1)
+    disk.close()
+
+
 def test_cluster_and_members_of_the_first_life_hold() -> None:
     files = SimulatedFiles()
     open_disk(files).close()
@@ -173,7 +198,7 @@ def test_a_directory_that_lost_its_identity() -> None:
     files = SimulatedFiles()
     open_disk(files).close()
     files.unlink(DATA / "node-id")
-    with pytest.raises(DirectoryDamaged, match="it is missing, though hard-state is there"):
+    with pytest.raises(DirectoryDamaged, match=r"though hard-state is there; .* whose they are\. "):
         open_disk(files)
 
 

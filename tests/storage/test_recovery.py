@@ -109,6 +109,13 @@ def test_names_that_disagree() -> None:
     refused(files, "one is there twice")
 
 
+def test_a_segment_from_elsewhere_leaves_no_range_that_ends_before_it_begins() -> None:
+    files = three_segments()
+    files.put(WAL / f"{9:08d}-{1:016d}.seg", b"planted")
+    error = refused(files, "segment 4 of the log is missing.* Entries from 7 on are in doubt")
+    assert (error.first_index, error.last_index) == (7, None)
+
+
 def test_another_clusters_segment_and_a_newer_one() -> None:
     """pitfall 10"""
     for cluster in (b"x" * 16, CLUSTER):
