@@ -19,6 +19,7 @@ from enum import IntEnum
 from errno import EIO
 from pathlib import Path
 
+import msgspec
 import trio
 
 import raftd
@@ -104,7 +105,7 @@ def run(config: Config) -> int:
     clean = False
     try:
         _refuse_to_take_over(config)
-        _allow_files(config.limits.connections + RESERVED_FILES)
+        config = _within_files(config)
         own = _credentials(config)
         disk, store = _open(config)
         try:
@@ -156,13 +157,32 @@ def _settle_memory() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
-def _allow_files(count: int) -> None:
+def _within_files(config: Config) -> Config:
+    """With no more clients than there may be open files for: the log must find one at any time."""
+    wanted = config.limits.connections
+    allowed = _allow_files(wanted + RESERVED_FILES)
+    connections = min(wanted, max(allowed - RESERVED_FILES, allowed // 2))
+    if connections == wanted:
+        return config
+    log.warning(
+        "%d clients may be connected, not %d: the system allows %d open files (ulimit -Hn)",
+        connections,
+        wanted,
+        allowed,
+    )
+    limits = msgspec.structs.replace(config.limits, connections=connections)
+    return msgspec.structs.replace(config, limits=limits)
+
+
+def _allow_files(count: int) -> int:
     """Raise the soft limit on open files to `count`, as far as the hard one allows (getrlimit(2)):
-    many systems start with 1024, which is less than the socket may have connections."""
+    many systems start with 1024, which is less than the socket may have connections. How many there
+    may be of those `count`."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _open(config: Config) -> tuple[Disk, KeyValueStore]:

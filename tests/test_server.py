@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -192,3 +193,28 @@ def test_a_state_that_others_have_open_is_not_called_durable(
     found: list[int] = []
     assert run(lambda _, store: found.append(store.last_applied)) == server.ExitStatus.OK
     assert found == [1]
+
+
+@pytest.mark.parametrize(
+    ("hard", "connections"),
+    [(200, 100), (1500, 750), (2047, 1023), (2048, 1024), (resource.RLIM_INFINITY, 1024)],
+)
+def test_clients_leave_files_for_the_log(
+    hard: int,
+    connections: int,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever connects, and does not more than that, could end the node otherwise."""
+    limits: list[tuple[int, int]] = []
+    seen: list[Config] = []
+    monkeypatch.setattr(server, "_settle_memory", lambda: None)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    monkeypatch.setattr(trio, "run", lambda _, config, *__: seen.append(config))
+    assert server.run(config) == server.ExitStatus.OK
+    assert limits == [(2048 if hard == resource.RLIM_INFINITY else hard, hard)]
+    assert seen[0].limits.connections == connections
+    said = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(said) == (connections < 1024)
