@@ -26,11 +26,31 @@ CLUSTER_ID = b"cluster-of-tests"
 Handler = Callable[[bytes, str | None], Promise[bytes | None]]
 
 
+class Weather:
+    """How long messages and work take, and what becomes of them. Here nothing is wrong."""
+
+    async def hop(self, source: str, target: str) -> None:
+        """A message, either way; one that is lost never ends."""
+        del source, target
+        await trio.sleep(LATENCY)
+
+    def doubles(self, request: bytes) -> bool:
+        """Does it arrive a second time?"""
+        del request
+        return False
+
+    async def work(self, what: str) -> None:
+        """Before the function of that name is done where it does not block the event loop."""
+        del what
+        await trio.lowlevel.checkpoint()
+
+
 class Network:
     """`cut` holds (from, to) pairs whose messages are lost, requests and answers alike."""
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(self, nursery: trio.Nursery, weather: Weather) -> None:
         self.nursery = nursery
+        self.weather = weather
         self.handlers: dict[str, Handler] = {}
         self.cut: set[tuple[str, str]] = set()
         self.addresses: dict[str, str] = {}
@@ -83,13 +103,10 @@ class Port:
         )
 
     async def _call(self, peer: str, request: bytes, timeout: float) -> bytes:
+        if self._network.weather.doubles(request):
+            self._network.nursery.start_soon(self._deliver, peer, request)
         with trio.move_on_after(timeout):
-            await self._hop(self._name, peer)
-            handler = self._network.handlers.get(self._network.addresses.get(peer, peer))
-            if handler is None:
-                await trio.sleep_forever()
-            assert handler is not None
-            answer = await handler(request, None)
+            answer = await self._deliver(peer, request)
             if answer is None:
                 await trio.sleep_forever()
             assert answer is not None
@@ -97,8 +114,14 @@ class Port:
             return answer
         raise Unreachable(f"{peer} does not answer")
 
+    async def _deliver(self, peer: str, request: bytes) -> bytes | None:
+        """What the peer answers."""
+        await self._hop(self._name, peer)
+        handler = self._network.handlers.get(self._network.addresses.get(peer, peer))
+        return None if handler is None else await handler(request, None)
+
     async def _hop(self, source: str, target: str) -> None:
-        await trio.sleep(LATENCY)
+        await self._network.weather.hop(source, target)
         if (source, target) in self._network.cut:
             await trio.sleep_forever()
 
@@ -126,24 +149,14 @@ class Node:
         self.membership_index = 0
 
     async def offload(self, function: Callable[..., Any], *args: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        if self.stalled is not None and getattr(function, "__name__", "") == "save":
+        name = getattr(function, "__name__", "")
+        await self.cluster.network.weather.work(name)
+        if self.stalled is not None and name == "save":
             await self.stalled.wait()
         return function(*args)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        names = () if self.membership_index else tuple(self.cluster.names)
-        self.disk = Disk.open(
-            self.directory,
-            name=self.name,
-            cluster_id=self.cluster.cluster_id,
-            initial=Configuration(names, addresses={name: f"memory:{name}" for name in names}),
-            membership_index=self.membership_index,
-            segment_bytes=self.cluster.segment_bytes,
-            tail_bytes=self.cluster.settings.raft.tail_bytes,
-            files=WithoutSync(),
-        )
-        self.store = KeyValueStore(self.directory / "state")
+        self._open()
         self.driver = Driver(
             disk=self.disk,
             state_machine=self.store,
@@ -154,6 +167,7 @@ class Node:
             dice=random.Random(f"{self.name}{self.disk.identity.incarnation}"),
             offload=self.offload,
         )
+        self.cluster.prepare(self)
         self.scope = trio.CancelScope()
         try:
             with self.scope:
@@ -163,6 +177,36 @@ class Node:
         finally:
             self.store.close()
             self.disk.close(clean=False)
+
+    def _open(self) -> None:
+        """As the daemon does."""
+        names = () if self.membership_index else tuple(self.cluster.names)
+        stores: list[KeyValueStore] = []
+
+        def last_applied(trusted: bool) -> int:
+            stores.append(KeyValueStore(self.directory / "state", fresh=not trusted))
+            return stores[0].last_applied
+
+        try:
+            self.disk = Disk.open(
+                self.directory,
+                name=self.name,
+                cluster_id=self.cluster.cluster_id,
+                initial=Configuration(names, addresses={name: f"memory:{name}" for name in names}),
+                membership_index=self.membership_index,
+                segment_bytes=self.cluster.segment_bytes,
+                tail_bytes=self.cluster.settings.raft.tail_bytes,
+                last_applied=last_applied,
+                files=WithoutSync(),
+            )
+        except BaseException:
+            for store in stores:
+                store.close()
+            raise
+        self.store = stores[0]
+        snapshot = self.disk.snapshot_file
+        if snapshot and self.store.last_applied < self.disk.snapshot.last_included_index:
+            self.store.restore(snapshot)
 
     @property
     def role(self) -> Role:
@@ -189,14 +233,17 @@ class Cluster:
         names: list[str],
         settings: DriverSettings,
         segment_bytes: int,
+        weather: Weather,
+        prepare: Callable[[Node], None],
     ) -> None:
+        self.prepare = prepare
         self.directory = directory
         self.names = names
         self.settings = settings
         self.segment_bytes = segment_bytes
         self.cluster_id = CLUSTER_ID
         self.priorities: dict[str, int] = {}
-        self.network = Network(nursery)
+        self.network = Network(nursery, weather)
         self._nursery = nursery
         self.nodes = {name: Node(self, name) for name in names}
 
@@ -254,12 +301,17 @@ async def running(
     log_tail_bytes: int = 0,
     priorities: dict[str, int] | None = None,
     started: tuple[str, ...] = (),
+    weather: Weather | None = None,
+    prepare: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[Cluster]:
-    """`started`: who starts at once, if not all."""
+    """`started`: who starts at once, if not all. `prepare` is called with each node that has got
+    its driver and does not run yet."""
     names = [f"n{number}" for number in range(1, count + 1)]
     settings = DriverSettings(raft or Settings(), entry_bytes, snapshot_log_bytes, log_tail_bytes)
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(directory, nursery, names, settings, segment_bytes)
+        cluster = Cluster(
+            directory, nursery, names, settings, segment_bytes, weather or Weather(), prepare
+        )
         cluster.priorities = priorities or {}
         await cluster.start(*started)
         yield cluster

@@ -7,7 +7,7 @@ written (thesis 10.2.1); its term, though, must be durable.
 
 from __future__ import annotations
 
-from typing import TypeGuard, assert_never
+from typing import Protocol, TypeGuard, assert_never
 
 from raftd.raft.messages import (
     AppendEntriesRequest,
@@ -21,9 +21,21 @@ from raftd.raft.messages import (
     TimeoutNowRequest,
     TimeoutNowResponse,
 )
-from raftd.raft.state import HardState
+from raftd.raft.state import HardState, SnapshotMetadata
 from raftd.raft.update import Outgoing
-from tests.raft.durable import Durable
+
+
+class OnDisk(Protocol):
+    """What a crash does not take."""
+
+    @property
+    def hard_state(self) -> HardState: ...
+
+    @property
+    def snapshot(self) -> SnapshotMetadata: ...
+
+    @property
+    def last_index(self) -> int: ...
 
 
 def is_request(message: Message) -> TypeGuard[Request]:
@@ -33,7 +45,7 @@ def is_request(message: Message) -> TypeGuard[Request]:
     )
 
 
-def check_durable(sender: str, out: Outgoing, durable: Durable, *, campaigns: bool) -> None:
+def check_durable(sender: str, out: Outgoing, durable: OnDisk, *, campaigns: bool) -> None:
     """`durable` is the sender's disk at the moment the message leaves; `campaigns`: it is still the
     candidate that asked for votes.
 
