@@ -209,6 +209,10 @@ class Node:
             self.store.restore(snapshot)
 
     @property
+    def is_up(self) -> bool:
+        return self.name in self.cluster.network.handlers
+
+    @property
     def role(self) -> Role:
         return self.driver.raft.server.role
 
@@ -266,11 +270,7 @@ class Cluster:
         await trio.testing.wait_all_tasks_blocked()
 
     def leaders(self) -> list[Node]:
-        return [
-            node
-            for node in self.nodes.values()
-            if node.name in self.network.handlers and node.role is Role.LEADER
-        ]
+        return [node for node in self.nodes.values() if node.is_up and node.role is Role.LEADER]
 
     async def leader(self, *, among: list[str] | None = None) -> Node:
         """The one leader of the newest term that can reach a majority."""
