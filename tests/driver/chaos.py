@@ -102,7 +102,7 @@ class _Run:
             snapshot_log_bytes=16_384,
             log_tail_bytes=self._plan.log_tail_bytes,
             weather=self._storm,
-            prepare=_watch,
+            prepare=self._watch,
         ) as cluster:
             clients = Clients(cluster, self._dice)
             async with trio.open_nursery() as nursery:
@@ -136,6 +136,23 @@ class _Run:
                 if _is_at_one(cluster):
                     return
         self._problems.append("they do not come to one state: " + ", ".join(_views(cluster)))
+
+    def _watch(self, node: Node) -> None:
+        """Whatever leaves the node is checked against its disk."""
+        exchange, durable = node.driver._exchange, _OnDisk(node.disk)
+        send, expect_snapshot = exchange.send, node.driver.applier.expect_snapshot
+
+        def checked(outgoing: Outgoing) -> None:
+            campaigns = node.role is Role.CANDIDATE
+            check_durable(node.name, outgoing, durable, campaigns=campaigns)
+            send(outgoing)
+
+        def counted() -> None:
+            self._storm.faults["snapshot installed"] += 1
+            expect_snapshot()
+
+        exchange.send = checked  # type: ignore[method-assign]
+        node.driver.applier.expect_snapshot = counted  # type: ignore[method-assign]
 
     def _look(self, node: Node) -> None:
         """What has ended it."""
@@ -173,19 +190,6 @@ class _OnDisk:
     @property
     def last_index(self) -> int:
         return self._disk.last_index
-
-
-def _watch(node: Node) -> None:
-    """Whatever leaves the node is checked against its disk."""
-    exchange, durable = node.driver._exchange, _OnDisk(node.disk)
-    send = exchange.send
-
-    def checked(outgoing: Outgoing) -> None:
-        campaigns = node.role is Role.CANDIDATE
-        check_durable(node.name, outgoing, durable, campaigns=campaigns)
-        send(outgoing)
-
-    exchange.send = checked  # type: ignore[method-assign]
 
 
 def _members(cluster: Cluster) -> list[Node]:

@@ -20,6 +20,12 @@ MOST = 7
 FEWEST = 3
 """Voters."""
 
+_KINDS: dict[type[Change], str] = {
+    AddMember: "add",
+    PromoteMember: "promote",
+    RemoveMember: "remove",
+}
+
 log = logging.getLogger("tests.chaos")
 
 
@@ -117,6 +123,7 @@ class Nemesis:
     async def _reseed(self, node: Node) -> None:
         async def act() -> None:
             await node.driver.reseed()
+            self.faults["state taken over"] += 1
 
         self._begin(node, act)
 
@@ -125,7 +132,10 @@ class Nemesis:
 
         async def act() -> None:
             report = await node.driver.change_members(change, dry_run=False, force=False, timeout=3)
-            if isinstance(change, AddMember) and report.index is not None:
+            if report.index is None:
+                return
+            self.faults[_KINDS[type(change)]] += 1
+            if isinstance(change, AddMember):
                 self._nursery.start_soon(self._cluster.join, change.name, report.index)
 
         log.info("%s", change)
