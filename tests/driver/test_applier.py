@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +14,89 @@ import trio.testing
 from trio.testing import MockClock
 
 from raftd.driver.applier import Applier
-from raftd.driver.errors import Busy
+from raftd.driver.errors import Busy, OutcomeUnknown
+from raftd.driver.proposal import Proposal
+from raftd.raft.log import Log
+from raftd.state_machine import Committed
 from tests.driver.cluster import running, until
+from tests.raft.durable import log_of
 
 
 class Restored:
-    """A state machine that has what a snapshot brought."""
+    """A state machine that has what a snapshot brought. `applied`: the entries, all told."""
 
     last_applied = 0
     context = b""
 
+    def __init__(self) -> None:
+        self.applied: list[int] = []
+
+    def apply(self, batch: Sequence[Committed], context: object = None) -> list[bytes]:
+        self.applied += [each.index for each in batch]
+        return [b"" for _ in batch]
+
     def restore(self, path: Path) -> None:
         self.last_applied = 5
+
+
+@asynccontextmanager
+async def applying(*, in_place: bool) -> AsyncIterator[tuple[Applier, Restored]]:
+    """An applier that runs, and may apply nine entries."""
+
+    async def here(function: Any, *args: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        return function(*args)
+
+    log = Log()
+    log.append(*log_of([1] * 9))
+    raft: Any = SimpleNamespace(server=SimpleNamespace(log=log))
+    disk: Any = None
+    restored = Restored()
+    machine: Any = restored
+    applier = Applier(raft, disk, machine, here, lambda: None, lambda: in_place)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(applier.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield applier, restored
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_nothing_is_applied_until_an_expected_snapshot_is_there(in_place: bool) -> None:
+    """The log it would be read from goes with the state. pitfall 54"""
+    async with applying(in_place=in_place) as (applier, machine):
+        applier.expect_snapshot()
+        applier.advance(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert machine.applied == []
+        await applier.restore(Path("snapshot"), 5)
+        applier.advance(7)
+        await trio.testing.wait_all_tasks_blocked()
+        assert machine.applied == [6, 7]
+
+
+async def test_who_waits_for_its_turn_to_apply_notices_that_a_snapshot_comes() -> None:
+    async with applying(in_place=False) as (applier, machine):
+        async with applier._busy:
+            applier.advance(5)
+            await trio.testing.wait_all_tasks_blocked()
+            applier.expect_snapshot()
+        await trio.testing.wait_all_tasks_blocked()
+        assert machine.applied == []
+
+
+async def test_a_snapshot_answers_those_whose_commands_it_covers() -> None:
+    """At once: nobody will ever know what became of them. Others go on waiting. pitfall 88"""
+    async with applying(in_place=True) as (applier, _):
+        covered, behind = Proposal(b"", 60.0), Proposal(b"", 60.0)
+        applier.expect(5, 1, [covered, behind])
+        applier.expect_snapshot()
+        await applier.restore(Path("snapshot"), 5)
+        with pytest.raises(OutcomeUnknown, match="a snapshot took the place"):
+            covered.result()
+        assert not behind.is_done
+        applier.advance(6)
+        assert behind.result().index == 6
 
 
 async def test_nothing_is_applied_that_a_snapshot_has_overtaken() -> None:
