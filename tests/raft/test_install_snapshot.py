@@ -207,6 +207,19 @@ def test_a_follower_in_snapshot_mode_still_hears_heartbeats() -> None:
     assert network["n3"].applied == network["n1"].applied
 
 
+def test_a_follower_that_takes_a_snapshot_is_heard() -> None:
+    """Its answers to chunks keep the leader in office, and there may be no others: while chunks are
+    sent no heartbeats are."""
+    network = behind()
+    network.heartbeat("n1")
+    network.crash("n2")
+    network.sleep(5)
+    leader = network["n1"].running
+    assert not leader.has_quorum(network.now)
+    network.inject("n3", "n1", InstallSnapshotResponse(1, 21, 100, 999_999))
+    assert leader.has_quorum(network.now)
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -106,6 +106,23 @@ def test_entries_behind_an_installed_snapshot_are_saved_with_it() -> None:
     assert network["n1"].server.log.last_term == 1
 
 
+def test_a_save_of_entries_that_a_snapshot_replaced_makes_nothing_durable() -> None:
+    """They were being written when the whole log went; what stands at their indexes now is not on
+    disk, and is not acknowledged. pitfalls 2 and 52"""
+    network = in_role(Role.FOLLOWER)
+    node = network["n1"]
+    node.held.add("save")
+    network.inject("n2", "n1", rpcs.append(1, 0, 0, [1] * 8))
+    network.inject("n3", "n1", rpcs.snapshot(2, [1, 1, 2, 2], MEMBERS))
+    network.inject("n3", "n1", rpcs.append(2, 4, 2, [2, 2, 2]))
+    network.save("n1")
+    assert node.durable.last_index == 8
+    assert node.server.persisted_index == 0
+    assert network.sent(AppendEntriesResponse, to="n3") == []
+    network.release("n1")
+    assert node.server.persisted_index == node.durable.last_index == 7
+
+
 def test_a_snapshot_whose_sender_was_deposed_meanwhile_is_not_installed() -> None:
     """The chunk was written while a newer term began."""
     network = in_role(Role.FOLLOWER)

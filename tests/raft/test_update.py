@@ -17,7 +17,7 @@ from raftd.raft.messages import (
     RequestVoteRequest,
     RequestVoteResponse,
 )
-from raftd.raft.state import HardState, Role
+from raftd.raft.state import HardState, Role, Settings
 from raftd.raft.update import Update
 from tests.raft import rpcs
 from tests.raft.lone import FIVE, THREE, in_role
@@ -150,6 +150,25 @@ def test_a_majority_without_the_leader_commits() -> None:
     assert network["n1"].commands == []
     network.release("n1")
     assert network["n1"].commands == [b"x"]
+
+
+def test_what_is_not_saved_stays_in_memory() -> None:
+    """Even if it is committed: no disk has it for a follower that is behind. pitfall 33"""
+    network = Network(FIVE, settings=Settings(tail_bytes=0))
+    network.elect("n1")
+    node = network["n1"]
+    node.held.add("save")
+    network.isolate("n5")
+    network.propose("n1", b"x")
+    network.deliver_all()
+    assert node.server.commit_index == 2
+    network.heal()
+    network.heartbeat("n1")
+    network.heartbeat("n1")
+    assert network["n5"].server.log.last_index == 2
+    assert node.server.log.entry(2) is not None
+    network.release("n1")
+    assert node.server.log.entry(2) is None
 
 
 def test_a_leader_that_crashes_before_its_save_loses_nothing_committed() -> None:
