@@ -13,6 +13,7 @@ import pytest
 
 from raftctl.cli import root as raftctl
 from raftctl.exit_codes import MEANINGS
+from raftd.admin.protocol import INTERFACES, SERVICE
 from raftd.cli import cli as raftd
 from raftd.journal import MESSAGE_IDS
 from raftd.server import ExitStatus
@@ -79,6 +80,17 @@ def test_each_exit_status_is_there(pages: Path) -> None:
     for page, statuses in (("raftctl.1", MEANINGS), ("raftd.8", ExitStatus)):
         section = text(pages, page).split(".SH EXIT STATUS")[1].split(".SH ")[0]
         assert re.findall(r"^\.B (\d+)$", section, re.MULTILINE) == [str(int(n)) for n in statuses]
+
+
+def test_each_variable_of_the_help_is_there(pages: Path) -> None:
+    section = text(pages, "raftd.8").split(".SH ENVIRONMENT")[1].split(".SH ")[0]
+    variables = re.findall(r"^  (RAFTD_[A-Z_]+) ", raftd.epilog or "", re.MULTILINE)
+    assert variables
+    assert set(variables) <= set(re.findall(r"^\.B (RAFTD_[A-Z_]+)$", section, re.MULTILINE))
+
+
+def test_each_interface_of_the_socket_is_there(pages: Path) -> None:
+    assert all(name in text(pages, "raftd.8") for name in INTERFACES if name != SERVICE)
 
 
 def test_each_event_is_there(pages: Path) -> None:

@@ -36,7 +36,7 @@ def repair(directory: Path, digest: str | None) -> None:
         if plan.lost is not None:
             offline.demand(plan.digest, digest, f"raftd repair {directory}")
         carry_out(stopped, plan, aside)
-        offline.give_to_owner_of(directory, aside)
+        offline.give_to_owner_of(directory, directory)
         loaded = stopped.load()
         click.echo(
             f"Done: the log ends at entry {loaded.last_index}; what was taken out is in {aside}."
