@@ -231,13 +231,15 @@ def _causes(error: BaseException) -> Iterator[str]:
 # ---- the command line
 
 
-class _VirtualTime(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        try:
-            when = trio.current_time()
-        except RuntimeError:
-            when = 0.0
-        return f"{when:8.3f}  {record.getMessage()}"
+class _Story(logging.Handler):
+    """What was logged, with virtual times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{trio.current_time():8.3f}  {record.getMessage()}")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -257,10 +259,12 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if failed else 0
     if options.seed is None:
         parser.error("which seed? Or --seeds N for many")
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_VirtualTime())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    result = run_seed(options.seed)
+    story = _Story()
+    logging.basicConfig(level=logging.INFO, handlers=[story])
+    try:
+        result = run_seed(options.seed)
+    finally:
+        print(*story.lines, sep="\n")
     print(result)
     return 1 if result.problems else 0
 

@@ -128,6 +128,8 @@ class Nemesis:
         self._begin(node, act)
 
     async def _change_members(self, node: Node) -> None:
+        if not node.is_up:
+            return
         change = self._choose(node.driver.raft.server.configuration)
 
         async def act() -> None:
