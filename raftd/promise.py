@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+
+class Taker(Protocol):
+    """Who an answer is for that may be large, and need not be made before there is room for it."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Nobody takes it any more."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Take it now? Never when gone."""
+        ...
+
+    def when_room(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called once: when there may be room, or the taker is gone."""
+        ...
 
 
 class Promise(Generic[T]):
@@ -16,7 +34,7 @@ class Promise(Generic[T]):
     Thousands of calls wait at a time, so one that is called back costs no task and no event.
     """
 
-    __slots__ = ("_callback", "_error", "_event", "_value", "abandoned", "is_done")
+    __slots__ = ("_callback", "_error", "_event", "_value", "abandoned", "is_done", "taker")
 
     def __init__(self) -> None:
         self._event: trio.Event | None = None
@@ -26,6 +44,8 @@ class Promise(Generic[T]):
         self.is_done = False
         self.abandoned = False
         """Nobody waits any more."""
+        self.taker: Taker | None = None
+        """None: there is always room."""
 
     @classmethod
     def done(cls, value: T) -> Promise[T]:

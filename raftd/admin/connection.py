@@ -141,6 +141,8 @@ class Connection:
             reason = "too many large calls at once; try again a little later"
             self._refuse(CallError(protocol.BUSY, {"reason": reason}))
         self._replies.flush()
+        if self._replies.waiting:
+            self._replies.resume()
         if self._pending or self._input_over or not self._is_watched:
             self._see_what_next()
 
@@ -215,6 +217,7 @@ class Connection:
             return
         if isinstance(answer, Later):
             self._running += 1
+            answer.promise.taker = place
             answer.promise.when_done(partial(self._done, place, method, answer.to_reply))
         else:
             replies.fill(place, message.encode({"parameters": answer}))
@@ -268,8 +271,8 @@ class Connection:
         self._intake.soon(self)
 
     def _progress(self) -> None:
-        """There may be room for more calls."""
-        if self._pending or self._input_over:
+        """There may be room for more calls, and answers."""
+        if self._pending or self._input_over or self._replies.waiting:
             self._intake.soon(self)
 
     def _spawn(self, function: Callable[..., Any], *args: object) -> None:

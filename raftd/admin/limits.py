@@ -43,6 +43,12 @@ class Memory:
 
     def __init__(self, size: int) -> None:
         self.free = size
+        self._reserve = size // 4
+
+    @property
+    def is_short(self) -> bool:
+        """What is left is for those who hold nothing yet."""
+        return self.free < self._reserve
 
     def take(self, size: int) -> bool:
         """False, and nothing taken, if there is not that much. A negative size gives back."""

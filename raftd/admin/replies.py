@@ -2,7 +2,8 @@
 
 Each call has a `Place` in a queue. `flush` sends all that is ready, in one write; what the socket
 does not take at once is left to a task. A stream sends its parts directly, once its place is the
-first. What calls and replies hold of the memory is counted here.
+first. What calls and replies hold of the memory is counted here. An answer that need not be made
+before there is room for it waits until enough of those before it are sent.
 """
 
 from __future__ import annotations
@@ -21,17 +22,37 @@ from raftd.admin.limits import Limits, Memory
 logger = logging.getLogger("raftd.admin")
 
 
+_RESUMED = 32
+"""answers at a time; they may be too many for the room that is found"""
+
+
 class OutOfMemory(Exception):
     """All connections together hold as many bytes as they may."""
 
 
 class Place(msgspec.Struct, eq=False):
-    """`size`: bytes of the call, then of its reply. A `oneway` call has no reply."""
+    """`size`: bytes of the call, then of its reply. A `oneway` call has no reply.
+
+    A raftd.promise.Taker: `resume` has the answer made that waits for room."""
 
     size: int
     oneway: bool
+    replies: Replies
     reply: bytes | None = None
     turn: trio.Event | None = None
+    resume: Callable[[], None] | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        return self.replies.broken
+
+    @property
+    def has_room(self) -> bool:
+        return self.replies.has_room(self)
+
+    def when_room(self, resume: Callable[[], None]) -> None:
+        self.resume = resume
+        self.replies.waiting += 1
 
 
 class Replies:
@@ -52,6 +73,10 @@ class Replies:
         """of all calls whose reply is not sent, in their order"""
         self.held = 0
         """bytes of calls that are under way, and of replies"""
+        self.unsent = 0
+        """bytes of replies"""
+        self.waiting = 0
+        """places whose answers are made when there is room"""
         self.broken = False
         self._socket = sock
         self._limits = limits
@@ -71,7 +96,7 @@ class Replies:
         if not self._memory.take(size):
             raise OutOfMemory
         self.held += size
-        place = Place(size, oneway)
+        place = Place(size, oneway, self)
         if not oneway:
             self.places.append(place)
         return place
@@ -82,6 +107,29 @@ class Replies:
         elif self._take(len(reply) - place.size):
             place.size = len(reply)
             place.reply = reply
+            self.unsent += len(reply)
+
+    def has_room(self, place: Place) -> bool:
+        """For one more answer. The first one's is made in any case: all others wait for it."""
+        if self.broken:
+            return False
+        most = 1 if self._memory.is_short else self._limits.message_bytes
+        return self.unsent < most or place.oneway or self.places[0] is place
+
+    def resume(self) -> None:
+        """Have answers made that there is room for now; if all is over, given up."""
+        left = len(self.places) if self.broken else _RESUMED
+        for place in self.places:
+            if place.resume is None:
+                continue
+            if left == 0 or not (self.broken or self.has_room(place)):
+                break
+            left -= 1
+            self.waiting -= 1
+            resume, place.resume = place.resume, None
+            resume()
+        if self.broken:
+            self.places.clear()
 
     def flush(self) -> None:
         """Send what is ready."""
@@ -108,7 +156,7 @@ class Replies:
             sent = len(data)
             self.break_off()
         if sent == len(data):
-            self._release(sent)
+            self._sent(sent)
         else:
             self._sending = True
             self._spawn(self._send_rest, data, sent)
@@ -116,7 +164,7 @@ class Replies:
     async def _send_rest(self, data: bytes, sent: int) -> None:
         try:
             await self._write(memoryview(data)[sent:], self._limits.write_timeout)
-            self._release(len(data))
+            self._sent(len(data))
         finally:
             self._sending = False
         self.flush()
@@ -138,11 +186,14 @@ class Replies:
     def break_off(self) -> None:
         """Nothing can be sent any more."""
         self.broken = True
+        waiting = [place for place in self.places if place.resume is not None]
         self.places.clear()
+        self.places.extend(waiting)
         self._on_break()
 
     def close(self) -> None:
-        """Give all memory back."""
+        """Give all memory back; answers that are not made need not be."""
+        self.broken = True
         self._memory.take(-self.held)
 
     async def _write(self, data: bytes | memoryview, patience: float) -> None:
@@ -171,6 +222,10 @@ class Replies:
         logger.warning("a client was cut off: all together hold too many bytes of replies")
         self.break_off()
         return False
+
+    def _sent(self, size: int) -> None:
+        self.unsent -= size
+        self._release(size)
 
     def _release(self, size: int) -> None:
         self._memory.take(-size)

@@ -1,11 +1,13 @@
 """Linearizable reads: agree on a read index with the leader, wait until it is applied, read.
 
-Reads that come while one round is under way share the next one.
+Reads that come while one round is under way share the next one. Answers may be a megabyte each:
+they are made a few at a time, and only when whoever asked has room for them.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -27,6 +29,10 @@ from raftd.transport.transport import Unreachable
 
 MAX_WAITING = 20_000
 MAX_IN_PLACE = 256
+MAX_IN_PLACE_BYTES = 2 << 20
+SLICE_BYTES = 256 << 10
+"""Of answers that a thread makes before they are given to those who asked."""
+MAX_THREADS = 4
 LOOK_AGAIN = 0.05
 """Seconds until a leader that gave no index is asked again."""
 
@@ -72,6 +78,9 @@ class Reads:
         self._in_place = in_place
         self._queue: list[_Read] = []
         self._waiting: set[_Read] = set()
+        self._slow: deque[_Read] = deque()
+        """What a thread has to answer."""
+        self._threads = 0
         self._bell = doorbell()
         self._round: Promise[int | None] | None = None
         self._round_began = 0.0
@@ -155,22 +164,68 @@ class Reads:
         self._answer(batch)
 
     def _answer(self, batch: list[_Read]) -> None:
-        """What is quick is answered here and now, all else in a thread."""
-        slow: list[_Read] = []
+        """What is quick, and not too much, is answered here and now, all else in a thread."""
         in_place = len(batch) <= MAX_IN_PLACE and self._in_place()
-        for read in _without_answer(batch):
+        size = 0
+        for read in batch:
+            if not self._is_wanted(read):
+                continue
             if in_place and self._state_machine.is_quick(read.query):
-                self._finish(read, self._answer_of(self._state_machine.read_now, read.query))
+                answer = self._answer_of(self._state_machine.read_now, read.query)
+                size += _size(answer)
+                in_place = size < MAX_IN_PLACE_BYTES
+                self._finish(read, answer)
             else:
-                slow.append(read)
-        if slow:
-            self._life.start(self._answer_in_thread, slow)
+                self._answer_soon(read)
 
-    async def _answer_in_thread(self, batch: list[_Read]) -> None:
-        read = self._state_machine.read
-        answers = await self._offload(lambda: [self._answer_of(read, each.query) for each in batch])
-        for each, answer in zip(batch, answers, strict=True):
-            self._finish(each, answer)
+    def _answer_soon(self, read: _Read) -> None:
+        self._slow.append(read)
+        if self._threads < MAX_THREADS:
+            self._threads += 1
+            self._life.start(self._answer_slow)
+
+    def _is_wanted(self, read: _Read) -> bool:
+        """Now. A client that has no room yet gets its answer later; it can take its time."""
+        promise = read.promise
+        if promise.is_done or promise.abandoned:
+            return False
+        taker = promise.taker
+        if taker is None or taker.has_room:
+            return True
+        self._waiting.discard(read)
+        if taker.is_gone:
+            promise.fail(Refused("nobody waits for the answer any more"))
+        else:
+            taker.when_room(functools.partial(self._answer_soon, read))
+        return False
+
+    async def _answer_slow(self) -> None:
+        """In a thread, until nothing is left."""
+        while batch := self._take_slow():
+            answers = await self._offload(self._answers_of, batch)
+            for read, answer in zip(batch, answers, strict=False):
+                self._finish(read, answer)
+            self._slow.extendleft(reversed(batch[len(answers) :]))
+        self._threads -= 1
+
+    def _take_slow(self) -> list[_Read]:
+        batch: list[_Read] = []
+        while self._slow and len(batch) < MAX_IN_PLACE:
+            read = self._slow.popleft()
+            if self._is_wanted(read):
+                batch.append(read)
+        return batch
+
+    def _answers_of(self, batch: list[_Read]) -> list[bytes | OSError]:
+        """Of the first ones, until that is enough."""
+        answers: list[bytes | OSError] = []
+        size = 0
+        for read in batch:
+            answers.append(answer := self._answer_of(self._state_machine.read, read.query))
+            size += _size(answer)
+            if size >= SLICE_BYTES:
+                break
+        return answers
 
     def _answer_of(self, read: Callable[[bytes], bytes], query: bytes) -> bytes | OSError:
         try:
@@ -231,3 +286,7 @@ class Reads:
 
 def _without_answer(batch: list[_Read]) -> list[_Read]:
     return [read for read in batch if not (read.promise.is_done or read.promise.abandoned)]
+
+
+def _size(answer: bytes | OSError) -> int:
+    return len(answer) if isinstance(answer, bytes) else 0

@@ -15,6 +15,7 @@ import trio
 
 from raftd.admin import protocol
 from raftd.admin.handlers import Handlers
+from raftd.admin.handlers.driver_api import Driver
 from raftd.admin.server import Limits, peer_uid, serve
 from tests.admin.fake_driver import FakeDriver
 
@@ -124,7 +125,7 @@ def served(path: Path, driver: FakeDriver) -> Iterator[None]:
 @asynccontextmanager
 async def serving(
     path: Path,
-    driver: FakeDriver,
+    driver: Driver,
     *,
     limits: Limits | None = None,
     uid_of: Callable[[socket.socket], int] = peer_uid,
