@@ -26,9 +26,14 @@ class ForwardRequest(msgspec.Struct, frozen=True, tag="forward?"):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one forwarded command; `unknown`: it may still be applied."""
+    """What became of one forwarded command. `unknown`: it may still be applied.
+    `applied-elsewhere`: it is applied, and the answer has no room for the result, which the asker's
+    own state machine has.
+    """
 
-    status: Literal["applied", "no-quorum", "unknown", "busy", "too-large", "refused"]
+    status: Literal[
+        "applied", "applied-elsewhere", "no-quorum", "unknown", "busy", "too-large", "refused"
+    ]
     index: Counter = 0
     term: Counter = 0
     result: bytes = b""

@@ -68,6 +68,8 @@ class Applier:
         """Why the state is not to be believed; nothing is applied then, and nothing read."""
         self.changed = Signal()
         """Fires whenever `applied_index` has grown."""
+        self.watchers: list[Callable[[Sequence[Entry], list[bytes]], None]] = []
+        """Are told of entries that have been applied, and of their results."""
 
     def advance(self, commit_index: int) -> None:
         """Entries up to here are committed and saved."""
@@ -182,6 +184,8 @@ class Applier:
 
     def _applied(self, entries: Sequence[Entry], results: list[bytes]) -> None:
         self.applied_index = entries[-1].index
+        for watcher in self.watchers:
+            watcher(entries, results)
         if self._commands:
             self._answer(entries, results)
         self._answer_readers()

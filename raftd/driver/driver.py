@@ -196,7 +196,13 @@ class Driver:
             forward_bytes=settings.raft.max_append_bytes,
             queue_bytes=settings.raft.max_uncommitted_bytes,
         )
-        self.forwarding = Forwarding(raft, self.applier, loop.kick, settings.entry_bytes)
+        self.forwarding = Forwarding(
+            raft,
+            self.applier,
+            loop.kick,
+            entry_bytes=settings.entry_bytes,
+            answer_bytes=max(settings.entry_bytes, settings.raft.max_append_bytes),
+        )
         self.reads = Reads(
             raft,
             self.applier,
@@ -448,6 +454,7 @@ class Driver:
         answer: AnyMessage | None = None
         match message:
             case ForwardRequest():
+                self._asked.fire()
                 answer = await self.forwarding.handle(message)
             case ReadIndexRequest():
                 answer = await self.reads.handle_read_index(message)

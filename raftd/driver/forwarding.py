@@ -11,21 +11,32 @@ from raftd.client_messages import ForwardRequest, ForwardResponse, Outcome
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
 from raftd.driver.proposal import Proposal
+from raftd.driver.results import LARGE
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import NotLeader, Raft
+
+_OVERHEAD = 100
+"""Bytes of an outcome beside its result."""
 
 
 class Forwarding:
     """`kick` makes the driver look at the algorithm's update."""
 
     def __init__(
-        self, raft: Raft, applier: Applier, kick: Callable[[], None], entry_bytes: int
+        self,
+        raft: Raft,
+        applier: Applier,
+        kick: Callable[[], None],
+        *,
+        entry_bytes: int,
+        answer_bytes: int,
     ) -> None:
-        """`entry_bytes`: the largest command."""
+        """`entry_bytes`: the largest command; `answer_bytes`: all results of one answer."""
         self._raft = raft
         self._applier = applier
         self._kick = kick
         self._entry_bytes = entry_bytes
+        self._answer_bytes = answer_bytes
 
     async def handle(self, request: ForwardRequest) -> ForwardResponse:
         if any(len(payload) > self._entry_bytes for payload in request.commands):
@@ -48,7 +59,17 @@ class Forwarding:
             if not proposal.is_done:
                 with contextlib.suppress(NoQuorum, OutcomeUnknown):
                     await proposal
-        return ForwardResponse(tuple(map(_outcome, proposals)))
+        return ForwardResponse(self._fitting([_outcome(proposal) for proposal in proposals]))
+
+    def _fitting(self, outcomes: list[Outcome]) -> tuple[Outcome, ...]:
+        """Without the large results that are too much for one message."""
+        size = _OVERHEAD * len(outcomes)
+        for number, outcome in enumerate(outcomes):
+            size += len(outcome.result)
+            if size > self._answer_bytes and len(outcome.result) > LARGE:
+                size -= len(outcome.result)
+                outcomes[number] = Outcome("applied-elsewhere", outcome.index, outcome.term)
+        return tuple(outcomes)
 
 
 def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:

@@ -8,17 +8,18 @@ in the order in which they were proposed here, as long as nothing is lost on the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
-from raftd.client_messages import ForwardRequest, ForwardResponse
+from raftd.client_messages import ForwardRequest, ForwardResponse, Outcome
 from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge
 from raftd.driver.forwarding import error_of
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.proposal import Applied, Proposal
+from raftd.driver.results import Results
 from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft import raft as algorithm
@@ -174,10 +175,9 @@ class Writes:
         """Have the leader do them: one batch at a time, so that they keep their order. What it
         certainly did not do goes back to the front of the queue."""
         self._sent.update(batch)
-        if batch:
-            await self._ask(leader, batch)
+        not_done = await self._ask(leader, batch) if batch else []
         self._sent.difference_update(batch)
-        left = [write for write in batch if not write.is_done]
+        left = [write for write in not_done if not write.is_done]
         self._queue.extendleft(reversed(left))
         self._queued_bytes += sum(len(write.payload) for write in left)
         if left:
@@ -187,27 +187,43 @@ class Writes:
             self._asked = 0
         self._look.fire()
 
-    async def _ask(self, leader: str, batch: list[Proposal]) -> None:
-        """Answer those of which it is known, or cannot be known, what became of them."""
+    async def _ask(self, leader: str, batch: list[Proposal]) -> list[Proposal]:
+        """Answer those of which it is known, or cannot be known, what became of them. The others
+        were certainly not done."""
         timeout = max(0.001, max(write.deadline for write in batch) - trio.current_time())
         request = ForwardRequest(tuple(write.payload for write in batch), int(timeout * 1000))
-        try:
-            response = await self._peers.call(leader, request, timeout)
-        except PeerRefused as error:
-            _fail_all(batch, Refused(str(error)))
-        except Unreachable as error:
-            if error.sent:
+        with Results(self._applier, batch) as results:
+            try:
+                response = await self._peers.call(leader, request, timeout)
+            except PeerRefused as error:
+                _fail_all(batch, Refused(str(error)))
+            except Unreachable as error:
+                if not error.sent:
+                    return batch
                 why = f"{leader}, the leader, gave no answer: {error}"
                 _fail_all(batch, OutcomeUnknown(why))
-        else:
-            if not isinstance(response, ForwardResponse) or len(response.outcomes) != len(batch):
+            else:
+                if isinstance(response, ForwardResponse) and len(response.outcomes) == len(batch):
+                    return self._answer(batch, response.outcomes, results)
                 _fail_all(batch, OutcomeUnknown(f"{leader} gave no fitting answer"))
-                return
-            for write, outcome in zip(batch, response.outcomes, strict=True):
-                if outcome.status == "applied":
+        return []
+
+    def _answer(
+        self, batch: list[Proposal], outcomes: Sequence[Outcome], results: Results
+    ) -> list[Proposal]:
+        """Returns those that were certainly not done."""
+        not_done: list[Proposal] = []
+        for write, outcome in zip(batch, outcomes, strict=True):
+            match outcome.status:
+                case "applied":
                     write.set(Applied(outcome.index, outcome.term, outcome.result))
-                elif outcome.status != "no-quorum":
+                case "applied-elsewhere":
+                    results.answer(write, outcome.index, outcome.term)
+                case "no-quorum":
+                    not_done.append(write)
+                case _:
                     write.fail(error_of(outcome, len(write.payload), self._entry_bytes))
+        return not_done
 
 
 def _fail_all(batch: list[Proposal], error: Exception) -> None:

@@ -21,6 +21,7 @@ from raftd.storage.disk import Disk, RealFiles
 from raftd.transport.transport import Unreachable
 
 LATENCY = 0.001
+MAX_MESSAGE_BYTES = (1 << 20) + (64 << 10)
 CLUSTER_ID = b"cluster-of-tests"
 
 Handler = Callable[[bytes, str | None], Promise[bytes | None]]
@@ -107,7 +108,7 @@ class Port:
             self._network.nursery.start_soon(self._deliver, peer, request)
         with trio.move_on_after(timeout):
             answer = await self._deliver(peer, request)
-            if answer is None:
+            if answer is None or len(answer) > MAX_MESSAGE_BYTES:
                 await trio.sleep_forever()
             assert answer is not None
             await self._hop(peer, self._name)
