@@ -10,7 +10,7 @@ from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
-from raftd.raft.progress import PROBE, REPLICATE, SNAPSHOT, Progress
+from raftd.raft.progress import PROBE, SNAPSHOT, Progress
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Server
 from raftd.raft.state import LEADER
@@ -64,12 +64,11 @@ def send_entries(server: Server, now: float, peer: str, progress: Progress) -> N
         if prev_log_term is None:
             progress.start_snapshot()
             return
-        entries = server.log.slice(progress.next_index, server.settings.max_append_bytes)
+        max_bytes = server.settings.max_append_bytes >> progress.halvings
+        entries = server.log.slice(progress.next_index, max_bytes)
         if entries is None:
             progress.reading = True
-            server.entries_wanted.append(
-                EntriesWanted(peer, progress.next_index, server.settings.max_append_bytes)
-            )
+            server.entries_wanted.append(EntriesWanted(peer, progress.next_index, max_bytes))
             return
         _send(server, now, peer, progress, prev_log_index, prev_log_term, entries)
 
@@ -168,8 +167,8 @@ def _matched(
         )
         return
     progress.matched(match_index)
-    if carried and progress.mode is PROBE:
-        progress.mode = REPLICATE
+    if carried:
+        progress.accepted()
 
 
 def _rejected(
@@ -202,6 +201,7 @@ def unanswered(server: Server, peer: str, request_id: int) -> None:
     if progress.mode is SNAPSHOT:
         progress.in_flight.clear()
     else:
+        progress.lost()
         progress.probe(min(progress.in_flight.values()) + 1)
     progress.paused = True
     server.detail("got no answer from %s; pauses until the next heartbeat", peer)

@@ -4,12 +4,15 @@
     replicate  they agree up to next_index - 1 as far as sent: several at a time
     snapshot   it needs entries we no longer have: one chunk at a time
 
-A lost or refused request leads back to probe; an accepted one to replicate.
+A lost or refused request leads back to probe; an accepted one to replicate. What is lost is sent
+again in smaller pieces: one of them gets through a link that cannot carry a large one in time.
 """
 
 from __future__ import annotations
 
 import enum
+
+MAX_HALVINGS = 6
 
 
 class Mode(enum.Enum):
@@ -29,6 +32,7 @@ class Progress:
         "acknowledged_id",
         "answers",
         "has_lost",
+        "halvings",
         "in_flight",
         "last_contact",
         "last_sent",
@@ -54,6 +58,8 @@ class Progress:
         """Newest request_id whose entries came behind what the peer had acknowledged by then."""
         self.has_lost = False
         """It has refused that one: what it had acknowledged has gone."""
+        self.halvings = 0
+        """How often the size of its AppendEntries is halved."""
         self.paused = False
         """Nothing but heartbeats until the next heartbeat is due: the peer did not answer."""
         self.reading = False
@@ -75,6 +81,16 @@ class Progress:
         if self.paused or self.reading:
             return False
         return len(self.in_flight) < (max_in_flight if self.mode is REPLICATE else 1)
+
+    def lost(self) -> None:
+        """A request with entries was not answered."""
+        self.halvings = min(self.halvings + 1, MAX_HALVINGS)
+
+    def accepted(self) -> None:
+        """A request with entries was."""
+        self.halvings = max(self.halvings - 1, 0)
+        if self.mode is PROBE:
+            self.mode = REPLICATE
 
     def probe(self, next_index: int) -> None:
         """Go back: send from `next_index` on, never at or below what is known to match."""

@@ -99,6 +99,42 @@ def test_the_oldest_of_several_lost_requests_counts() -> None:
     assert progress.paused
 
 
+def test_what_is_not_answered_is_sent_again_in_halves_and_grows_again() -> None:
+    network = leading(THREE[:2], settings=Settings(max_append_bytes=1 << 20))
+    network.propose("n1", *[bytes(1000)] * 1000)
+
+    def sent_bytes() -> int:
+        (request,) = network.sent(AppendEntriesRequest, to="n2")
+        return sum(len(entry.record) for entry in request.entries)
+
+    sizes = []
+    for _ in range(8):
+        sizes.append(sent_bytes())
+        network.lose_all()
+        network.sleep(0.1)
+        network.tick("n1")
+        network.deliver_all(only=lambda p: not getattr(p.message, "entries", ()))
+    limits = [1 << 20, 512 << 10, 256 << 10, 128 << 10, 64 << 10, 32 << 10, 16 << 10, 16 << 10]
+    assert all(limit - 20_000 < size <= limit for limit, size in zip(limits, sizes, strict=True))
+    assert sizes[6] == sizes[7] > 14_000
+    network.deliver_all()
+    assert network["n1"].server.progress["n2"].halvings == 0
+    assert len(network["n2"].durable.entries) == 1001
+
+
+def test_a_link_that_carries_small_requests_only_brings_all_entries() -> None:
+    """However often the large ones are lost, and the next is larger again."""
+    network = leading(THREE[:2], settings=Settings(max_append_bytes=1 << 20))
+    network.propose("n1", *[bytes(1000)] * 500)
+    for _ in range(100):
+        network.sleep(0.1)
+        network.tick("n1")
+        for packet in network.packets():
+            entries = getattr(packet.message, "entries", ())
+            (network.lose if len(entries) > 50 else network.deliver)(packet)
+    assert len(network["n2"].durable.entries) == 501
+
+
 def test_entries_that_memory_no_longer_has_are_read_from_disk() -> None:
     network = leading(settings=Settings(tail_bytes=100, max_append_bytes=200))
     network.isolate("n3")
@@ -109,7 +145,7 @@ def test_entries_that_memory_no_longer_has_are_read_from_disk() -> None:
     network.heal()
     network.heartbeat("n1")
     (wanted,) = network["n1"].wanted
-    assert (wanted.peer, wanted.first_index, wanted.max_bytes) == ("n3", 2, 200)
+    assert (wanted.peer, wanted.first_index, wanted.max_bytes) == ("n3", 2, 100)
     network.heartbeat("n1")
     assert len(network["n1"].wanted) == 1, "asked for once"
     network.release("n1")

@@ -68,6 +68,18 @@ def test_going_back_opens_the_window() -> None:
     assert progress.has_room(1)
 
 
+def test_the_size_is_halved_and_doubled_within_bounds() -> None:
+    progress = Progress(5, 0.0)
+    seen = []
+    for _ in range(8):
+        progress.lost()
+        seen.append(progress.halvings)
+    for _ in range(8):
+        progress.accepted()
+        seen.append(progress.halvings)
+    assert seen == [1, 2, 3, 4, 5, 6, 6, 6, 5, 4, 3, 2, 1, 0, 0, 0]
+
+
 def test_a_snapshot_starts_from_nothing() -> None:
     progress = Progress(5, 0.0)
     progress.in_flight = {1: 4}
