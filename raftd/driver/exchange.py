@@ -48,7 +48,8 @@ class Exchange:
         timeout: float,
     ) -> None:
         """`kick` has the algorithm's update looked at soon, `look` now. `answer` is for what is not
-        the algorithm's; `timeout` in seconds, for each request."""
+        the algorithm's; `timeout` in seconds, for each request, without the time that its bytes
+        take."""
         self._raft = raft
         self._peers = peers
         self._snapshots = snapshots
@@ -81,14 +82,14 @@ class Exchange:
             failures = (Unreachable, PeerRefused)
             call = self._life.call(self._install_snapshot, peer, message, failures=failures)
         else:
-            call = self._peers.call(peer, message, self._timeout)
+            call = self._peers.call(peer, message, self._timeout, bulk=_is_large(message))
         call.when_done(functools.partial(self._answered, peer, message.request_id))
 
     async def _install_snapshot(self, peer: str, request: InstallSnapshotRequest) -> AnyMessage:
         filled = await self._snapshots.fill(request)
         if filled is None:
             raise Unreachable("the snapshot is not here any more", sent=False)
-        return await self._peers.call(peer, filled, PATIENCE * self._timeout)
+        return await self._peers.call(peer, filled, PATIENCE * self._timeout, bulk=True)
 
     def _answered(self, peer: str, request_id: int, call: Promise[AnyMessage]) -> None:
         self._calls[peer] -= 1
@@ -163,5 +164,5 @@ class Exchange:
 
 
 def _is_large(request: Request) -> bool:
-    """Would it add to what waits for the disk?"""
+    """Would it add to what waits for the disk? On its way it keeps its place, and may take long."""
     return isinstance(request, InstallSnapshotRequest) or bool(getattr(request, "entries", ()))

@@ -40,7 +40,9 @@ log = logging.getLogger("raftd.transport")
 class Carrier(Protocol):
     """What `raftd.transport.Transport` offers: bytes there and back."""
 
-    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]: ...
+    def call(
+        self, peer: str, request: bytes, timeout: float, *, bulk: bool = False
+    ) -> Promise[bytes]: ...
 
     def set_peer(self, name: str, address: str) -> None: ...
 
@@ -110,9 +112,11 @@ class Peers:
         """Is the member that has this name now known by its id?"""
         return self._admission.met(name) is not None
 
-    def call(self, peer: str, message: AnyMessage, timeout: float) -> Promise[AnyMessage]:
+    def call(
+        self, peer: str, message: AnyMessage, timeout: float, *, bulk: bool = False
+    ) -> Promise[AnyMessage]:
         """The peer's answer; fails with Unreachable or PeerRefused, at the latest after `timeout`
-        seconds."""
+        seconds. `bulk`: it may take longer, as large as it is; the others do not wait for it."""
         answer: Promise[AnyMessage] = Promise()
 
         def came(carried: Promise[bytes]) -> None:
@@ -135,7 +139,7 @@ class Peers:
                     opened.when_done(answer.follow)
 
         request = codec.encode(self._envelope(peer, message))
-        self._carrier.call(peer, request, timeout).when_done(came)
+        self._carrier.call(peer, request, timeout, bulk=bulk).when_done(came)
         return answer
 
     def _is_usual(self, envelope: Envelope, expected: str) -> bool:

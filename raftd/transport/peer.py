@@ -5,7 +5,8 @@ nng connects by itself and again after a loss, but three things it leaves to us:
   once.
 * A connection whose packets vanish looks alive to TCP for many minutes, and so does an attempt to
   connect. When calls time out and nothing has come back for a while, dial anew; when an attempt to
-  connect takes long, make another, each time a little more patient.
+  connect takes long, make another, each time a little more patient. A slow link is not a dead one:
+  what is on its way has time in proportion to its size.
 * After a lost connection nng would send a request again; with resend_time -1 it never does.
 """
 
@@ -29,6 +30,8 @@ log = logging.getLogger("raftd.transport")
 
 SILENCE = 1.0
 """Seconds without any answer to calls after which a connection is taken for dead."""
+SLOWEST = 32 << 10
+"""Bytes a second that a link carries at least."""
 PATIENCE = (1.0, 6.0)
 """Seconds for the first attempt to connect, and at most: a name server may need more than 5."""
 RECONNECT_MS = (20, 500)
@@ -57,10 +60,12 @@ class Line:
         self._context = Context(socket, self._answered, self._lost)
         self._promise: Promise[bytes]
         self._timeout = 0.0
+        self.size = 0
         self.due = 0.0
 
     def call(self, request: bytes, timeout: float) -> Promise[bytes]:
         self._timeout = timeout
+        self.size = len(request)
         self.due = trio.current_time() + timeout
         promise = self._promise = Promise()
         try:
@@ -131,6 +136,8 @@ class Peer:
         self._connections = Connections(self._socket, _CONNECTIONS)
         self._idle: list[Line] = []
         self._busy: set[Line] = set()
+        self.under_way = 0
+        """Bytes of the requests that have no answer yet."""
         self._dialer: pynng.Dialer | None = None
         self._dialed = 0.0
         self._patience = PATIENCE[0]
@@ -138,15 +145,19 @@ class Peer:
         self._closed = False
         self._dial()
 
-    def call(self, request: bytes, timeout: float) -> Promise[bytes]:
-        """The answer; fails with Unreachable, at the latest after `timeout` seconds."""
-        refused = self._refusal(request)
+    def call(self, request: bytes, timeout: float, *, bulk: bool = False) -> Promise[bytes]:
+        """The answer; fails with Unreachable, at the latest after `timeout` seconds. With `bulk`
+        the bytes on their way, these included, may take their time besides."""
+        refused = self.refusal(request)
         if refused is not None:
             return Promise.failed(Unreachable(refused, sent=False))
         if self._unanswered_since is None:
             self._unanswered_since = trio.current_time()
         line = self._idle.pop() if self._idle else Line(self, self._socket)
         self._busy.add(line)
+        self.under_way += len(request)
+        if bulk:
+            timeout += self.under_way / SLOWEST
         promise = line.call(request, timeout)
         if not promise.is_done:
             self._timers.watch(line)
@@ -163,7 +174,8 @@ class Peer:
 
     def unanswered(self, line: Line) -> None:
         since = self._unanswered_since
-        if since is not None and trio.current_time() - since >= SILENCE:
+        silence = SILENCE + self.under_way / SLOWEST
+        if since is not None and trio.current_time() - since >= silence:
             self._dial()
         self.lost(line)
 
@@ -203,10 +215,12 @@ class Peer:
         self._socket.close()
 
     def _ended(self, line: Line) -> None:
-        self._busy.discard(line)
+        if line in self._busy:
+            self._busy.remove(line)
+            self.under_way -= line.size
         self._timers.forget(line)
 
-    def _refusal(self, request: bytes) -> str | None:
+    def refusal(self, request: bytes) -> str | None:
         """Why there is no use in trying."""
         if len(request) > self._max_message_bytes:
             return f"a message of {len(request)} bytes is too large for {self.who}"

@@ -2,6 +2,9 @@
 
 It knows nothing of messages. A call is sent at most once: what is lost stays lost, and who called
 decides. raftd.transport.peer is the calling end, raftd.transport.server the answering one.
+
+On a slow link a heartbeat would wait for what was sent before it. So while much is under way to a
+peer, other calls go beside it, by a second connection, which is opened with the first of it.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ from raftd.transport.timers import Timers
 __all__ = ["AddressInUse", "CannotListen", "Handler", "Transport", "Unreachable"]
 
 
+MUCH = 16 << 10
+"""Bytes under way beside which other calls have a connection of their own: half a second on the
+slowest link."""
 LOOK_INTERVAL = 5.0
 """Seconds between two looks for why peers are not connected."""
 
@@ -56,6 +62,8 @@ class Transport:
         self._credentials = credentials
         self._timers = Timers()
         self._peers: dict[str, Peer] = {}
+        self._beside: dict[str, Peer] = {}
+        """Second connections."""
         self._serving = trio.CancelScope()
         self._server: Server | None = None
         self._closed = False
@@ -100,15 +108,14 @@ class Transport:
         if self._closed or (known is not None and known.address == address):
             return
         self.remove_peer(name)
-        self._peers[name] = Peer(
-            name, address, self._max_message_bytes, self._timers, self._credentials
-        )
+        self._peers[name] = self._peer(name, address)
 
     def remove_peer(self, name: str) -> None:
         """Calls to it that are under way fail."""
-        known = self._peers.pop(name, None)
-        if known is not None:
-            known.close()
+        for connections in (self._peers, self._beside):
+            known = connections.pop(name, None)
+            if known is not None:
+                known.close()
 
     def trouble_with(self, name: str) -> str | None:
         """Why there is no encrypted connection to it, if that is known."""
@@ -117,13 +124,25 @@ class Transport:
             None if known is None or known.trouble is None else f"{known.address}: {known.trouble}"
         )
 
-    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]:
+    def call(
+        self, peer: str, request: bytes, timeout: float, *, bulk: bool = False
+    ) -> Promise[bytes]:
         """The peer's answer; fails with Unreachable, at the latest after `timeout` seconds, as long
-        as `serve` runs."""
+        as `serve` runs. `bulk`: it may take longer, as large as it is, and arrives behind all that
+        was sent so before."""
         known = self._peers.get(peer)
         if known is None:
             return Promise.failed(Unreachable(f"no address of {peer} is known", sent=False))
-        return known.call(request, timeout)
+        if known.under_way + len(request) >= MUCH:
+            beside = self._beside.get(peer)
+            if beside is None:  # now: soon a packet that opens it would wait, or be lost
+                beside = self._beside[peer] = self._peer(peer, known.address)
+            if known.under_way >= MUCH and not bulk and beside.refusal(request) is None:
+                known = beside
+        return known.call(request, timeout, bulk=bulk)
+
+    def _peer(self, name: str, address: str) -> Peer:
+        return Peer(name, address, self._max_message_bytes, self._timers, self._credentials)
 
     async def aclose(self) -> None:
         """Calls under way fail, later ones too; `serve` returns."""

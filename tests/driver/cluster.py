@@ -98,7 +98,10 @@ class Port:
     def remove_peer(self, name: str) -> None:
         self._network.dialled.pop((self._name, name), None)
 
-    def call(self, peer: str, request: bytes, timeout: float) -> Promise[bytes]:
+    def call(
+        self, peer: str, request: bytes, timeout: float, *, bulk: bool = False
+    ) -> Promise[bytes]:
+        del bulk
         return in_task(
             self._network.nursery, self._call, peer, request, timeout, failures=(Unreachable,)
         )

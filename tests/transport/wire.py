@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -86,6 +87,8 @@ class Proxy:
         self.accepted = 0
         self.frozen: Callable[[int], bool] = lambda number: False
         """Does the connection of this number, from 1, swallow nothing and give nothing?"""
+        self.rate = math.inf
+        """Bytes a second, each way of each connection."""
         self._thawed = trio.Event()
         self._scopes: dict[int, trio.CancelScope] = {}
 
@@ -129,7 +132,8 @@ class Proxy:
         while True:
             while self.frozen(number):
                 await self._thawed.wait()
-            data = await source.receive_some(65536)
+            data = await source.receive_some(8192)
+            await trio.sleep(len(data) / self.rate)
             while self.frozen(number):
                 await self._thawed.wait()
             if not data:
