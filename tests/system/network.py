@@ -103,6 +103,14 @@ class Network:
         """So many packets that should reach `name` do not."""
         self._nft(name, f"add rule inet cuts input numgen random mod 100 < {percent} drop")
 
+    def slow_down(self, name: str, kbit: int) -> None:
+        """What goes to `name` waits in one queue that gives out so many kbit a second."""
+        shaper = ("tbf", "rate", f"{kbit}kbit", "burst", "8kb", "latency", "300ms")
+        queue = ("tc", "-n", self._hub, "qdisc", "add", "dev", f"to-{name}", "root", *shaper)
+        done = _run(*queue) if shutil.which("tc") else None
+        if done is None or done.returncode != 0:
+            pytest.skip(f"no slow links here: {done.stderr.strip() if done else 'no tc(8)'}")
+
     def isolate(self, name: str) -> None:
         """Nothing goes in or out."""
         for other in self.addresses:
