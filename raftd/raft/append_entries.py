@@ -10,7 +10,7 @@ from raftd.raft import quorum
 from raftd.raft.configuration import Configuration
 from raftd.raft.log import Entry, EntryType
 from raftd.raft.messages import AppendEntriesRequest, AppendEntriesResponse
-from raftd.raft.progress import PROBE, SNAPSHOT, Progress
+from raftd.raft.progress import SNAPSHOT, Progress
 from raftd.raft.roles import become_follower
 from raftd.raft.server import Server
 from raftd.raft.state import LEADER

@@ -31,8 +31,8 @@ class Progress:
     __slots__ = (
         "acknowledged_id",
         "answers",
-        "has_lost",
         "halvings",
+        "has_lost",
         "in_flight",
         "last_contact",
         "last_sent",

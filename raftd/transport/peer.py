@@ -30,7 +30,7 @@ log = logging.getLogger("raftd.transport")
 
 SILENCE = 1.0
 """Seconds without any answer to calls after which a connection is taken for dead."""
-SLOWEST = 32 << 10
+SLOWEST = 64 << 10
 """Bytes a second that a link carries at least."""
 PATIENCE = (1.0, 6.0)
 """Seconds for the first attempt to connect, and at most: a name server may need more than 5."""
