@@ -110,20 +110,11 @@ class Snapshots:
         except OSError as error:
             await self._offload(_remove, path)
             raise SnapshotFailed(str(error)) from error
-        server = self._raft.server
-        term = server.log.term(index)
-        configuration = next(
-            members for at, members in reversed(server.configurations) if at <= index
-        )
-        # A new member that has not come to its own admission knows no members: it can wait.
-        if (
-            term is None
-            or index <= server.snapshot.last_included_index
-            or not configuration.members
-        ):
+        metadata = self._describe(index)
+        if metadata is None:
             await self._offload(_remove, path)
             return
-        metadata = SnapshotMetadata(index, term, configuration)
+        server = self._raft.server
         try:
             metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
         except DiskFull as error:
@@ -139,6 +130,20 @@ class Snapshots:
             index,
             self._disk.first_index,
         )
+
+    def _describe(self, index: int) -> SnapshotMetadata | None:
+        """Of a snapshot up to `index`; None: there is no use for it."""
+        server = self._raft.server
+        if index <= server.snapshot.last_included_index:
+            return None  # overtaken by one from the leader: nothing is known of what is before that
+        term = server.log.term(index)
+        configuration = next(
+            members for at, members in reversed(server.configurations) if at <= index
+        )
+        # A new member that has not come to its own admission knows no members: it can wait.
+        if term is None or not configuration.members:
+            return None
+        return SnapshotMetadata(index, term, configuration)
 
     # ---- sent to a follower
 

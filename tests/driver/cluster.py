@@ -233,6 +233,33 @@ class Node:
         return items[0].value.decode() if items else None
 
 
+class Held:
+    """A node's offloaded calls of `function` stop, in front of it or behind it, until `release`."""
+
+    def __init__(self, node: Node, function: str, *, behind: bool = False) -> None:
+        self.reached = trio.Event()
+        self._released = trio.Event()
+        plain = node.offload
+
+        async def offload(called: Callable[..., Any], *args: Any) -> Any:
+            stops = getattr(called, "__name__", "") == function
+            if stops and not behind:
+                await self._stop()
+            result = await plain(called, *args)
+            if stops and behind:
+                await self._stop()
+            return result
+
+        node.offload = offload  # type: ignore[method-assign, assignment]
+
+    async def _stop(self) -> None:
+        self.reached.set()
+        await self._released.wait()
+
+    def release(self) -> None:
+        self._released.set()
+
+
 class Cluster:
     def __init__(
         self,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
-from tests.driver.cluster import Cluster, Node, running, until
+from tests.driver.cluster import Cluster, Held, Node, running, until
 
 SMALL = Settings(tail_bytes=4000, max_append_bytes=2000, snapshot_chunk_bytes=4096)
 
@@ -114,3 +115,49 @@ async def test_who_knows_no_members_yet_takes_no_snapshot(
         server.configurations = members
         await node.driver.snapshots._take()
         assert server.snapshot.last_included_index > 0
+
+
+async def left_behind(cluster: Cluster, name: str) -> Node:
+    """That node hears nothing until the log does not reach back to it; the leader."""
+    last = cluster[name].driver.raft.server.log.last_index
+    cluster.network.isolate(name, cluster.names)
+    leader = await cluster.leader(among=[each for each in cluster.names if each != name])
+    await grow(leader, 300)
+    await until(lambda: leader.driver.raft.server.log.first_index > last + 10)
+    return leader
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["asked for", "as the log grows"])
+async def test_a_snapshot_taken_here_is_overtaken_by_the_leaders(
+    autojump_clock: MockClock, tmp_path: Path, asked: bool
+) -> None:
+    """A large state takes long; the leader's snapshot, and its log, are another beginning."""
+    async with running(
+        tmp_path,
+        raft=SMALL,
+        segment_bytes=8192,
+        snapshot_log_bytes=32_768,
+        started=("n1", "n2"),
+    ) as cluster:
+        slow = cluster["n3"]
+        held = Held(slow, "snapshot", behind=True)
+        await cluster.start("n3")
+        leader = await cluster.leader(among=["n1", "n2"])
+        await grow(leader, 5 if asked else 100)
+        await caught_up(cluster, leader, "n3")
+        async with trio.open_nursery() as nursery:
+            if asked:
+                nursery.start_soon(slow.driver.take_snapshot)
+            await held.reached.wait()
+            leader = await left_behind(cluster, "n3")
+            cluster.network.heal()
+            await caught_up(cluster, leader, "n3")
+            newest = slow.disk.snapshot
+            assert newest.last_included_index > 10
+            held.release()
+            await trio.sleep(1)
+        assert slow.error is None
+        assert slow.disk.snapshot.last_included_index >= newest.last_included_index
+        assert not list((slow.directory / "snapshots").glob("*.tmp"))
+        await leader.put("after", "1")
+        assert await slow.get("after") == "1"
