@@ -58,7 +58,8 @@ class Applier:
         self._target = self.applied_index = state_machine.last_applied
         self._wake = Signal()
         self._busy = trio.Lock()
-        self._installing = False
+        self._snapshot_index = 0
+        """A snapshot up to here takes the place of the state; until then nothing is applied."""
         self._commands: dict[int, Proposal] = {}
         self._readers: list[tuple[int, int, Promise[None]]] = []
         self._reader_count = 0
@@ -137,9 +138,13 @@ class Applier:
         """May the state machine be used in the event loop now?"""
         return not self._installing and self.problem is None and self._disk_is_quick()
 
-    def expect_snapshot(self) -> None:
-        """A snapshot is about to replace the state: apply nothing until `restore`."""
-        self._installing = True
+    @property
+    def _installing(self) -> bool:
+        return self.applied_index < self._snapshot_index
+
+    def expect_snapshot(self, index: int) -> None:
+        """A snapshot up to `index` is about to replace the state: apply nothing until `restore`."""
+        self._snapshot_index = index
 
     async def restore(self, path: Path, index: int) -> None:
         """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
@@ -149,7 +154,6 @@ class Applier:
                 await self._offload(self._disk.raise_format)
             self.applied_index = max(index, self._state_machine.last_applied)
             self._target = max(self._target, self.applied_index)
-            self._installing = False
             self.diverged = None
         self._disk_changed()
         for replaced in [each for each in self._commands if each <= index]:

@@ -132,7 +132,8 @@ class Loop:
         for outgoing in update.messages:
             self._exchange.send(outgoing)
         if update.snapshot_to_install is not None:
-            self._applier.expect_snapshot()
+            self._applier.expect_snapshot(update.snapshot_to_install.last_included_index)
+            self._snapshots.expect(update.snapshot_to_install)
         if update.needs_save or (update.messages_after_save and not self._saver.is_idle):
             self._saver.put(update)
         else:
@@ -179,4 +180,4 @@ class Loop:
         held = await self._snapshots.write_chunk(chunk.request)
         self._raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
         self.kick()
-        await self._snapshots.discard_others(self._raft.server.snapshot)
+        await self._snapshots.discard_others(self._raft.server.snapshot_to_install)

@@ -69,6 +69,8 @@ class Snapshots:
         self._received = 0
         self._complete: dict[tuple[int, str], Path] = {}
         """Received as a whole and verified, by last index and checksum."""
+        self._to_install: set[tuple[int, str]] = set()
+        """There may be more than one: the leader's next can be complete while one is installed."""
 
     # ---- taken here
 
@@ -164,6 +166,8 @@ class Snapshots:
 
     async def _write_next(self, request: InstallSnapshotRequest) -> int:
         key = (request.last_included_index, request.checksum)
+        if key in self._complete:
+            return request.size
         if self._incoming != key or self._path is None:
             if self._path is not None:
                 await self._offload(_remove, self._path)
@@ -186,20 +190,30 @@ class Snapshots:
                 self._received = 0
         return self._received
 
-    async def discard_others(self, installing: SnapshotMetadata) -> None:
+    def expect(self, metadata: SnapshotMetadata) -> None:
+        """`install` is going to be called for it."""
+        self._to_install.add(_key(metadata))
+
+    async def discard_others(self, installing: SnapshotMetadata | None) -> None:
         """Remove what was received and is not going to be installed."""
-        wanted = (installing.last_included_index, installing.checksum)
-        for key in [key for key in self._complete if key != wanted]:
-            await self._offload(_remove, self._complete.pop(key))
+        wanted = {*self._to_install, *([] if installing is None else [_key(installing)])}
+        paths = [self._complete.pop(key) for key in self._complete.keys() - wanted]
+        for path in paths:
+            await self._offload(_remove, path)
 
     async def install(self, metadata: SnapshotMetadata) -> None:
         """Put the received snapshot in place of log and state."""
-        key = (metadata.last_included_index, metadata.checksum)
+        key = _key(metadata)
         await self._offload(self._disk.install_snapshot, self._complete[key], metadata)
         del self._complete[key]
         snapshot_file = self._disk.snapshot_file
         assert snapshot_file is not None
         await self._applier.restore(snapshot_file, metadata.last_included_index)
+        self._to_install.discard(key)
+
+
+def _key(metadata: SnapshotMetadata) -> tuple[int, str]:
+    return (metadata.last_included_index, metadata.checksum)
 
 
 def _write(path: Path, offset: int, data: bytes) -> None:

@@ -161,3 +161,35 @@ async def test_a_snapshot_taken_here_is_overtaken_by_the_leaders(
         assert not list((slow.directory / "snapshots").glob("*.tmp"))
         await leader.put("after", "1")
         assert await slow.get("after") == "1"
+
+
+@pytest.mark.parametrize("newer", [1, 2])
+async def test_newer_snapshots_come_while_one_is_being_installed(
+    autojump_clock: MockClock, tmp_path: Path, newer: int
+) -> None:
+    """A large state on a slow disk; the leader has counted its request as lost long ago."""
+    async with running(
+        tmp_path,
+        raft=SMALL,
+        segment_bytes=8192,
+        snapshot_log_bytes=32_768,
+        started=("n1", "n2"),
+    ) as cluster:
+        slow = cluster["n3"]
+        held = Held(slow, "install_snapshot")
+        leader = await cluster.leader(among=["n1", "n2"])
+        await grow(leader, 300)
+        await cluster.start("n3")
+        await held.reached.wait()
+        for number in range(newer):
+            last = slow.driver.raft.server.snapshot.last_included_index
+            await trio.sleep(25)
+            leader = await cluster.leader(among=["n1", "n2"])
+            await grow(leader, 600, f"{number}-")
+            await until(lambda: slow.driver.raft.server.snapshot.last_included_index > last)  # noqa: B023
+        held.release()
+        await caught_up(cluster, leader, "n3")
+        assert slow.error is None
+        assert not slow.driver.snapshots._to_install
+        assert not list((slow.directory / "snapshots").glob("*.tmp"))
+        assert await slow.get("0-599") == "v" * 500
