@@ -30,6 +30,7 @@ from raftd.admin.server import Limits, SocketError, SocketInUse, serve
 from raftd.config import Config, ConfigError
 from raftd.credentials import Credentials, CredentialsError
 from raftd.doorbell import Worker
+from raftd.driver import restoring
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.driver.errors import Refused
 from raftd.kv.database import StateError
@@ -213,7 +214,12 @@ def _open(config: Config) -> tuple[Disk, KeyValueStore]:
         logging.getLogger("raftd.storage").log(level, "%s", note)
     store = stores[0]
     if disk.snapshot_file and store.last_applied < disk.snapshot.last_included_index:
-        store.restore(disk.snapshot_file)
+        try:
+            restoring.restore(store, disk.snapshot_file, disk.snapshot.last_included_index)
+        except BaseException:
+            store.close()
+            _close_disk(disk, clean=False)
+            raise
     return disk, store
 
 

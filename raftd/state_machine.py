@@ -32,8 +32,9 @@ class Committed(msgspec.Struct, frozen=True, gc=False):
 
 class StateMachine(Protocol):
     """Called from any thread: `apply`, `read_now`, `snapshot` and `restore` never at the same time
-    as each other except that `snapshot` may run beside the first two; `read` beside anything. A
-    short `apply` and `read_now` are called in the event loop, which stands still meanwhile."""
+    as each other except that `snapshot` may run beside the first two; `read` and `verify` beside
+    anything. A short `apply` and `read_now` are called in the event loop, which stands still
+    meanwhile."""
 
     @property
     def last_applied(self) -> int:
@@ -80,8 +81,13 @@ class StateMachine(Protocol):
         `path` does not exist yet; the caller makes it durable."""
         ...
 
+    def verify(self, path: Path) -> int:
+        """The index that the snapshot at `path` stands for. Raises ValueError if it is none."""
+        ...
+
     def restore(self, path: Path) -> None:
-        """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
+        """Replace the state by the snapshot at `path`. Raises ValueError if it is none;
+        OSError, with nothing done, when the disk is full (ENOSPC, EDQUOT) or fails."""
         ...
 
     def scratch(self, directory: Path) -> StateMachine:

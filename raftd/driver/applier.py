@@ -5,15 +5,17 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from errno import EBUSY, EDQUOT, EIO, ENOSPC
+from errno import EBUSY, EIO
 from pathlib import Path
 
 import trio
 
 from raftd import features, journal
+from raftd.driver import restoring
 from raftd.driver.errors import NoQuorum, OutcomeUnknown
 from raftd.driver.offload import Offload
 from raftd.driver.proposal import Applied, Proposal
+from raftd.driver.restoring import FULL
 from raftd.driver.waiting import Signal
 from raftd.promise import Promise
 from raftd.raft.log import Entry
@@ -30,7 +32,6 @@ MAX_IN_PLACE = 256
 """Entries that are applied without a thread, a millisecond or two."""
 RETRY_INTERVAL = 1.0
 """Seconds between two tries while the disk is full."""
-FULL = (ENOSPC, EDQUOT)
 PASSING = (*FULL, EBUSY)
 """What a state machine may fail with and be asked again."""
 
@@ -147,9 +148,12 @@ class Applier:
         self._snapshot_index = index
 
     async def restore(self, path: Path, index: int) -> None:
-        """Replace the state by the snapshot at `path`. Raises ValueError if it is none."""
+        """Replace the state by the snapshot at `path`. DiskFull: it is as before.
+
+        Raises DiskFull, DirectoryDamaged, StorageFailed.
+        """
         async with self._busy:
-            await self._offload(self._state_machine.restore, path)
+            await self._offload(restoring.restore, self._state_machine, path, index)
             if self._state_machine.context:
                 await self._offload(self._disk.raise_format)
             self.applied_index = max(index, self._state_machine.last_applied)

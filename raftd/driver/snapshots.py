@@ -11,19 +11,23 @@ from pathlib import Path
 import msgspec
 import trio
 
-from raftd.driver.applier import FULL, Applier
+from raftd.driver import restoring
+from raftd.driver.applier import Applier
 from raftd.driver.offload import Offload
+from raftd.driver.restoring import FULL
 from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.progress import Mode
 from raftd.raft.raft import Raft
 from raftd.raft.state import SnapshotMetadata
 from raftd.state_machine import StateMachine
-from raftd.storage.disk import Disk, DiskFull, StorageFailed
+from raftd.storage.disk import Disk, DiskFull, SnapshotRejected, StorageFailed
 
 LOOK_INTERVAL = 0.1
 """Seconds between two looks at how much the log has grown."""
 RETRY_INTERVAL = 30.0
 """Seconds after a snapshot that could not be taken."""
+_PAUSE = 1.0
+"""Seconds before a leader is asked again for what could not be stored, or used."""
 
 _PATIENCE = 8
 """How many times the usual log may pile up before a follower has to start over."""
@@ -178,17 +182,26 @@ class Snapshots:
                 await self._offload(_write, self._path, request.offset, request.data)
             except OSError as error:
                 log.warning("cannot store a part of the leader's snapshot: %s", error)
-                await trio.sleep(1.0)
+                await trio.sleep(_PAUSE)
                 return self._received
             self._received += len(request.data)
         if request.done and self._received == request.size:
-            if await self._offload(_durable_sha256, self._path) == request.checksum:
-                self._complete[key] = self._path
-                self._path = self._incoming = None
-            else:
-                log.warning("a received snapshot is damaged (its checksum is wrong); asking again")
+            try:
+                await self._offload(self._check, self._path, request)
+            except (SnapshotRejected, OSError) as error:
+                log.warning("a received snapshot cannot be used: %s; asking again", error)
                 self._received = 0
+                await trio.sleep(_PAUSE)
+                return 0
+            self._complete[key] = self._path
+            self._path = self._incoming = None
         return self._received
+
+    def _check(self, path: Path, request: InstallSnapshotRequest) -> None:
+        """Before the log is dropped for it: a state is all that is left then."""
+        if _durable_sha256(path) != request.checksum:
+            raise SnapshotRejected("its checksum is wrong")
+        restoring.check(self._state_machine, path, request.last_included_index)
 
     def expect(self, metadata: SnapshotMetadata) -> None:
         """`install` is going to be called for it."""
@@ -202,10 +215,11 @@ class Snapshots:
             await self._offload(_remove, path)
 
     async def install(self, metadata: SnapshotMetadata) -> None:
-        """Put the received snapshot in place of log and state."""
+        """Put the received snapshot in place of log and state. DiskFull: call it again."""
         key = _key(metadata)
-        await self._offload(self._disk.install_snapshot, self._complete[key], metadata)
-        del self._complete[key]
+        if key in self._complete:  # else that was done, and then the disk was full
+            await self._offload(self._disk.install_snapshot, self._complete[key], metadata)
+            del self._complete[key]
         snapshot_file = self._disk.snapshot_file
         assert snapshot_file is not None
         await self._applier.restore(snapshot_file, metadata.last_included_index)

@@ -172,14 +172,16 @@ def copy(source: Path, target: Path) -> None:
         raise _in_words(error, target) from error
 
 
-def verify(path: Path) -> None:
-    """Raises Damaged if the file at `path`, without any log beside it, is no valid database."""
+def verify(path: Path) -> int:
+    """The index of the last entry applied to the file at `path`, without any log beside it. Raises
+    Damaged if it is no valid database."""
     with (
         OSErrors(path),
         _faults_are_damage(),
         contextlib.closing(connect(path, mode="ro", immutable=True)) as connection,
     ):
         _check(connection, path)
+        return position(connection)[0]
 
 
 def position(connection: sqlite3.Connection) -> tuple[int, int]:

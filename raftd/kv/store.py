@@ -159,6 +159,10 @@ class KeyValueStore:
             finally:
                 copy.close()
 
+    def verify(self, path: Path) -> int:
+        """Every byte of the snapshot at `path` is read."""
+        return _verified(path, path)
+
     def restore(self, path: Path) -> None:
         """Take over the snapshot at `path`. A crash leaves the old state, the new one, or none."""
         if not path.is_file():
@@ -166,12 +170,7 @@ class KeyValueStore:
         try:
             # Check the copy and not the original: what is checked is what is used.
             database.copy(path, self._incoming)
-            try:
-                database.verify(self._incoming)
-            except database.Damaged as error:
-                raise ValueError(
-                    f"{path} is no snapshot of the key-value store: {error}"
-                ) from error
+            _verified(self._incoming, path)
             with self._os_errors, self._readers.paused():
                 self._writer.close()
                 if database.has_log(self._path):
@@ -231,6 +230,14 @@ class _Watch:
         except OSError:
             return True
         return self._must_stop()
+
+
+def _verified(file: Path, snapshot: Path) -> int:
+    """The index that a copy of `snapshot` stands for. Raises ValueError if it is none."""
+    try:
+        return database.verify(file)
+    except database.Damaged as error:
+        raise ValueError(f"{snapshot} is no snapshot of the key-value store: {error}") from error
 
 
 def _decoded(query: bytes) -> Query:

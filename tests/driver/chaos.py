@@ -147,9 +147,9 @@ class _Run:
             check_durable(node.name, outgoing, durable, campaigns=campaigns)
             send(outgoing)
 
-        def counted() -> None:
+        def counted(index: int) -> None:
             self._storm.faults["snapshot installed"] += 1
-            expect_snapshot()
+            expect_snapshot(index)
 
         exchange.send = checked  # type: ignore[method-assign]
         node.driver.applier.expect_snapshot = counted  # type: ignore[method-assign]

@@ -90,7 +90,7 @@ async def test_a_snapshot_answers_those_whose_commands_it_covers() -> None:
     async with applying(in_place=True) as (applier, _):
         covered, behind = Proposal(b"", 60.0), Proposal(b"", 60.0)
         applier.expect(5, 1, [covered, behind])
-        applier.expect_snapshot()
+        applier.expect_snapshot(5)
         await applier.restore(Path("snapshot"), 5)
         with pytest.raises(OutcomeUnknown, match="a snapshot took the place"):
             covered.result()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from errno import EIO, ENOSPC
+from errno import EDQUOT, EIO, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from raftd.kv.database import StateError
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import DiskFull, StorageFailed
 from tests.driver.cluster import Node, running, until
+from tests.driver.test_snapshots import SMALL, caught_up, grow
 
 
 def failing(node: Node, error: Exception, method: str = "save") -> Callable[[], None]:
@@ -176,3 +178,59 @@ async def test_a_state_that_somebody_has_locked_is_waited_for(
             other.close()
         await until(lambda: leader.driver.problem is None)
         assert await leader.get("b") == "2"
+
+
+@pytest.mark.parametrize("number", [ENOSPC, EDQUOT])
+async def test_a_received_snapshot_without_space_for_the_state_is_waited_for(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """The snapshot itself was the last that fitted."""
+    async with running(
+        tmp_path,
+        raft=SMALL,
+        segment_bytes=8192,
+        snapshot_log_bytes=32_768,
+        started=("n1", "n2"),
+    ) as cluster:
+        leader = await cluster.leader(among=["n1", "n2"])
+        await grow(leader, 300)
+        await until(lambda: leader.driver.raft.server.log.first_index > 20)
+        tries = 0
+
+        def full(source: Path, target: Path) -> None:
+            nonlocal tries
+            tries += 1
+            raise OSError(number, "no space", str(source))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "copyfile", full)
+            await cluster.start("n3")
+            await until(lambda: tries > 3)
+            assert "disk full" in (cluster["n3"].driver.problem or "")
+        await caught_up(cluster, leader, "n3")
+        assert cluster["n3"].driver.problem is None
+        assert await cluster["n3"].get("k299") == "v" * 500
+
+
+async def test_a_received_snapshot_that_cannot_be_copied_ends_the_node(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(
+        tmp_path,
+        raft=SMALL,
+        segment_bytes=8192,
+        snapshot_log_bytes=32_768,
+        started=("n1", "n2"),
+    ) as cluster:
+        leader = await cluster.leader(among=["n1", "n2"])
+        await grow(leader, 300)
+        await until(lambda: leader.driver.raft.server.log.first_index > 20)
+
+        def fail(source: Path, target: Path) -> None:
+            raise OSError(EIO, "broken", str(source))
+
+        monkeypatch.setattr(shutil, "copyfile", fail)
+        await cluster.start("n3")
+        await until(lambda: cluster["n3"].error is not None)
+        assert isinstance(cluster["n3"].error, BaseExceptionGroup)
+        assert cluster["n3"].error.subgroup(StorageFailed) is not None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
 
 from raftd.raft.configuration import Configuration
+from raftd.raft.messages import InstallSnapshotRequest
 from raftd.raft.state import Settings
 from tests.driver.cluster import Cluster, Held, Node, running, until
 
@@ -98,6 +101,53 @@ async def test_a_snapshot_that_arrives_damaged_is_asked_for_again(
         await caught_up(cluster, leader, late)
         assert damaged == 1
         assert await cluster[late].get("k7", timeout=30) == "v" * 500
+
+
+@pytest.mark.parametrize("bad", ["garbage", "another state"])
+async def test_a_snapshot_that_is_no_state_is_asked_for_again(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: str
+) -> None:
+    """Whole, as its checksum says, but what the leader sent was never that state: log and state are
+    not given up for it."""
+    async with running(
+        tmp_path, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
+    ) as cluster:
+        leader = await cluster.leader()
+        late = next(name for name in cluster.names if name != leader.name)
+        await cluster.crash(late)
+        await grow(leader, 300)
+        await until(lambda: leader.driver.raft.server.log.first_index > 10)
+        good, server = leader.driver.snapshots.fill, cluster[late]
+        data = b"no database"
+        if bad == "another state":
+            leader.store.snapshot(tmp_path / "other")
+            data = (tmp_path / "other").read_bytes()
+        sent = 0
+
+        async def fill(request: InstallSnapshotRequest) -> InstallSnapshotRequest | None:
+            nonlocal sent
+            if sent > 2:
+                return await good(request)
+            sent += 1
+            await trio.sleep(0.01)
+            return msgspec.structs.replace(
+                request,
+                last_included_index=request.last_included_index - 1,
+                data=data,
+                offset=0,
+                size=len(data),
+                checksum=hashlib.sha256(data).hexdigest(),
+                done=True,
+            )
+
+        leader.driver.snapshots.fill = fill  # type: ignore[method-assign]
+        await cluster.start(late)
+        await caught_up(cluster, leader, late)
+        assert server.error is None
+        assert sent == 3
+        assert "a received snapshot cannot be used" in caplog.text
+        assert not list((server.directory / "snapshots").glob("*.tmp"))
+        assert await server.get("k7", timeout=30) == "v" * 500
 
 
 async def test_who_knows_no_members_yet_takes_no_snapshot(

@@ -112,19 +112,25 @@ class Machine:
             self.files.close(handle)
         return self.last_applied
 
+    def verify(self, path: Path) -> int:
+        return self._read(path).last_applied
+
     def restore(self, path: Path) -> None:
+        image = self._read(path)
+        self.last_applied = image.last_applied
+        self.context = image.context
+        self.items = {key: (value, revision) for key, value, revision in image.items}
+
+    def _read(self, path: Path) -> Image:
         handle = self.files.open(path)
         try:
             data = self.files.read_all(handle, self.files.size(path) or 0, 0)
         finally:
             self.files.close(handle)
         try:
-            image = _decode_image(data)
+            return _decode_image(data)
         except msgspec.DecodeError as error:
             raise ValueError(f"{path} is no snapshot") from error
-        self.last_applied = image.last_applied
-        self.context = image.context
-        self.items = {key: (value, revision) for key, value, revision in image.items}
 
     def is_quick(self, query: bytes) -> bool:
         del query
