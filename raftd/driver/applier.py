@@ -23,7 +23,7 @@ from raftd.raft.raft import Raft
 from raftd.replay import apply_entries
 from raftd.state_hash import Diverged
 from raftd.state_machine import StateMachine
-from raftd.storage.disk import DirectoryMismatch, Disk, StorageFailed
+from raftd.storage.disk import DirectoryMismatch, Disk, NotInLog, StorageFailed
 
 log = logging.getLogger("raftd.driver")
 
@@ -176,7 +176,12 @@ class Applier:
                     await self._apply_some()
 
     async def _apply_some(self) -> None:
-        entries = await self._read()
+        try:
+            entries = await self._read()
+        except NotInLog:
+            if self._installing:
+                return  # a snapshot took the place of the log meanwhile
+            raise
         try:
             results = await self._apply(entries)
         except Diverged as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from raftd.driver.errors import Busy, OutcomeUnknown
 from raftd.driver.proposal import Proposal
 from raftd.raft.log import Log
 from raftd.state_machine import Committed
-from tests.driver.cluster import running, until
+from tests.driver.cluster import Held, running, until
+from tests.driver.test_snapshots import SMALL, caught_up, grow, left_behind
 from tests.raft.durable import log_of
 
 
@@ -65,7 +67,7 @@ async def applying(*, in_place: bool) -> AsyncIterator[tuple[Applier, Restored]]
 async def test_nothing_is_applied_until_an_expected_snapshot_is_there(in_place: bool) -> None:
     """The log it would be read from goes with the state. pitfall 54"""
     async with applying(in_place=in_place) as (applier, machine):
-        applier.expect_snapshot()
+        applier.expect_snapshot(5)
         applier.advance(5)
         await trio.testing.wait_all_tasks_blocked()
         assert machine.applied == []
@@ -80,7 +82,7 @@ async def test_who_waits_for_its_turn_to_apply_notices_that_a_snapshot_comes() -
         async with applier._busy:
             applier.advance(5)
             await trio.testing.wait_all_tasks_blocked()
-            applier.expect_snapshot()
+            applier.expect_snapshot(5)
         await trio.testing.wait_all_tasks_blocked()
         assert machine.applied == []
 
@@ -134,3 +136,28 @@ async def test_a_read_that_waits_for_the_state_says_so(
             with pytest.raises(Busy, match="has applied entry 2, and needs 3 for an answer"):
                 await follower.get("a", timeout=2)
         assert await follower.get("a") == "2"
+
+
+async def test_the_log_is_gone_that_is_to_be_applied(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A snapshot takes its place while a slow disk is asked for it."""
+    async with running(
+        tmp_path, raft=SMALL, segment_bytes=8192, snapshot_log_bytes=32_768
+    ) as cluster:
+        leader = await cluster.leader()
+        slow = (await cluster.followers())[0]
+        await grow(leader, 40)
+        await caught_up(cluster, leader, slow.name)
+        await cluster.crash(slow.name)
+        shutil.rmtree(slow.directory / "state")
+        held = Held(slow, "read")
+        await cluster.start(slow.name)
+        await held.reached.wait()
+        leader = await left_behind(cluster, slow.name)
+        cluster.network.heal()
+        await until(lambda: slow.disk.first_index > 50)
+        held.release()
+        await caught_up(cluster, leader, slow.name)
+        assert slow.error is None
+        assert await slow.get("k7") == "v" * 500
