@@ -172,6 +172,7 @@ class Driver:
             disk,
             state_machine,
             self.applier,
+            life,
             offload,
             settings.snapshot_log_bytes,
             settings.log_tail_bytes,

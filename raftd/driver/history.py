@@ -97,7 +97,10 @@ class History:
             return
         if not self._disk.snapshot.last_included_index:
             await self.take()
-        reader = self._disk.open_snapshot()
+        try:
+            reader = self._disk.open_snapshot()
+        except StorageError as error:
+            raise Refused(str(error)) from error
         assert reader is not None
         try:
             yield State(self._info(reader.metadata), reader, self._offload)

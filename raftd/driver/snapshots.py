@@ -7,12 +7,14 @@ import logging
 import os
 from errno import EIO
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import trio
 
 from raftd.driver import restoring
 from raftd.driver.applier import Applier
+from raftd.driver.life import Life
 from raftd.driver.offload import Offload
 from raftd.driver.restoring import FULL
 from raftd.raft.messages import InstallSnapshotRequest
@@ -36,7 +38,8 @@ log = logging.getLogger("raftd.driver")
 
 
 class SnapshotFailed(Exception):
-    """No space, or the state could not be read: nothing has changed."""
+    """No space, or the state could not be read: nothing has changed. Or the disk has failed: then
+    the node ends."""
 
 
 class Snapshots:
@@ -52,6 +55,7 @@ class Snapshots:
         disk: Disk,
         state_machine: StateMachine,
         applier: Applier,
+        life: Life,
         offload: Offload,
         log_bytes: int,
         tail_bytes: int,
@@ -60,6 +64,7 @@ class Snapshots:
         self._disk = disk
         self._state_machine = state_machine
         self._applier = applier
+        self._life = life
         self._offload = offload
         self._log_bytes = log_bytes
         self._tail_bytes = tail_bytes
@@ -107,7 +112,27 @@ class Snapshots:
             if self._applier.diverged is not None:
                 raise SnapshotFailed("this node's state is not to be believed")
             if self._applier.applied_index > self._disk.snapshot.last_included_index:
-                await self._take()
+                try:
+                    await self._take()
+                except StorageFailed as error:
+                    self._fail(error)
+
+    async def adopt(self, path: Path, metadata: SnapshotMetadata) -> SnapshotMetadata:
+        """Make a leader's snapshot the newest, if it is, for whoever holds `taking`; the newest.
+        SnapshotFailed."""
+        index = metadata.last_included_index
+        try:
+            await self._offload(restoring.check, self._state_machine, path, index)
+            return await self._offload(self._disk.adopt_snapshot, path, metadata)
+        except (OSError, DiskFull, SnapshotRejected) as error:
+            raise SnapshotFailed(str(error)) from error
+        except StorageFailed as error:
+            self._fail(error)
+
+    def _fail(self, error: StorageFailed) -> NoReturn:
+        """Who asked for a snapshot is told, and the node ends."""
+        self._life.fail(error)
+        raise SnapshotFailed(str(error)) from error
 
     async def _take(self) -> None:
         path = self._disk.snapshot_path()

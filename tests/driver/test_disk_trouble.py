@@ -13,6 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from raftd.driver.errors import Refused
 from raftd.kv.database import StateError
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import DiskFull, StorageFailed
@@ -234,3 +235,19 @@ async def test_a_received_snapshot_that_cannot_be_copied_ends_the_node(
         await until(lambda: cluster["n3"].error is not None)
         assert isinstance(cluster["n3"].error, BaseExceptionGroup)
         assert cluster["n3"].error.subgroup(StorageFailed) is not None
+
+
+async def test_a_disk_that_fails_under_a_snapshot_ends_the_node(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked for the snapshot is told why."""
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("a", "1")
+        failing(leader, StorageFailed("fsync", tmp_path, EIO), "adopt_snapshot")
+        with pytest.raises(Refused, match="no snapshot was taken: cannot fsync"):
+            await leader.driver.take_snapshot()
+        await until(lambda: leader.error is not None)
+        assert isinstance(leader.error, BaseExceptionGroup)
+        assert leader.error.subgroup(StorageFailed) is not None
+        assert not [each for each in caplog.records if each.exc_info]
