@@ -18,9 +18,10 @@ from raftd.driver.offload import Offload
 from raftd.driver.peers import PeerRefused, Peers
 from raftd.driver.reports import SnapshotInfo
 from raftd.driver.snapshots import SnapshotFailed, Snapshots
-from raftd.raft.raft import Raft
+from raftd.raft.log import EntryType
+from raftd.raft.raft import Busy, NotLeader, Raft
 from raftd.raft.state import Role, SnapshotMetadata
-from raftd.storage.disk import Disk, DiskFull, SnapshotReader, SnapshotRejected
+from raftd.storage.disk import Disk, SnapshotReader, StorageError
 from raftd.transport.transport import Unreachable
 
 log = logging.getLogger("raftd.driver")
@@ -67,22 +68,40 @@ class Reseeding:
             try:
                 metadata = await self._fetch(server.leader, path)
                 await self._wait_for_commit(metadata.last_included_index)
-                metadata = await self._offload(self._disk.adopt_snapshot, path, metadata)
-            except (OSError, DiskFull, SnapshotRejected) as error:
+                await self._adopt(path, metadata)
+            except (OSError, SnapshotFailed) as error:
                 raise Refused(f"the leader's state could not be stored: {error}") from error
             finally:
                 with trio.CancelScope(shield=True):
                     await self._offload(lambda: path.unlink(missing_ok=True))
-            self._raft.snapshot_taken(trio.current_time(), metadata, server.log.base_index)
-            file = self._disk.snapshot_file
-            assert file is not None
-            await self._applier.restore(file, metadata.last_included_index)
+            await self._restore(metadata)
         log.warning(
             "threw the state away and took over %s's, up to entry %d",
             server.leader,
             metadata.last_included_index,
         )
         return self._history.snapshots()[0]
+
+    async def _adopt(self, path: Path, metadata: SnapshotMetadata) -> None:
+        """Make the leader's snapshot this node's own. Raises Refused, SnapshotFailed."""
+        adopted = await self._snapshots.adopt(path, metadata)
+        if adopted.checksum != metadata.checksum:
+            raise Refused(
+                f"this node has a snapshot up to entry {adopted.last_included_index} already, and"
+                f" the leader's ends at {metadata.last_included_index}; try again when more has"
+                " been written"
+            )
+
+    async def _restore(self, metadata: SnapshotMetadata) -> None:
+        """The snapshot that was adopted becomes the state. Raises Refused."""
+        server = self._raft.server
+        self._raft.snapshot_taken(trio.current_time(), metadata, server.log.base_index)
+        file = self._disk.snapshot_file
+        assert file is not None
+        try:
+            await self._applier.restore(file, metadata.last_included_index)
+        except StorageError as error:
+            raise Refused(f"the leader's state could not take this one's place: {error}") from error
 
     async def _fetch(self, leader: str, path: Path) -> SnapshotMetadata:
         size = self._raft.server.settings.snapshot_chunk_bytes
@@ -134,23 +153,37 @@ class Reseeding:
 
     async def handle_fetch(self, request: FetchRequest) -> FetchResponse:
         """A member asks for a piece of our state."""
-        if not request.checksum:
-            if self._raft.server.role is not Role.LEADER:
-                return FetchResponse(None, reason="not the leader any more")
-            try:
-                await self._snapshots.take()
-            except SnapshotFailed as error:
-                return FetchResponse(None, reason=f"no snapshot was taken: {error}")
-            if self._reader is not None:
-                self._reader.close()
-            self._reader = self._disk.open_snapshot()
-            log.info("gives a member its state, which was asked for")
+        try:
+            if not request.checksum:
+                await self._begin()
+            return await self._give(request)
+        except (Refused, OSError, StorageError) as error:
+            return FetchResponse(None, reason=str(error))
+
+    async def _begin(self) -> None:
+        """A new snapshot is what is given from now on. Raises Refused, StorageError."""
+        if self._raft.server.role is not Role.LEADER:
+            raise Refused("not the leader any more")
+        try:
+            await self._take_newer()
+        except SnapshotFailed as error:
+            raise Refused(f"no snapshot was taken: {error}") from error
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._reader = self._disk.open_snapshot()
+        log.info("gives a member its state, which was asked for")
+
+    async def _give(self, request: FetchRequest) -> FetchResponse:
+        """Raises Refused, OSError."""
         reader = self._reader
         if reader is None or request.checksum not in {"", reader.metadata.checksum}:
-            return FetchResponse(None, reason="another node is being given a state; try again")
+            raise Refused("another node is being given a state; try again")
+        found = reader.metadata
+        if request.offset > found.size:
+            raise Refused(f"its snapshot has {found.size} bytes")
         limit = self._raft.server.settings.snapshot_chunk_bytes
         data = await self._offload(reader.read, request.offset, min(request.size, limit))
-        found = reader.metadata
         if request.offset + len(data) >= found.size and reader is self._reader:
             self._reader = None
             reader.close()
@@ -162,6 +195,19 @@ class Reseeding:
             found.checksum,
             data,
         )
+
+    async def _take_newer(self) -> None:
+        """A snapshot that goes further than any that another node may have taken by itself: the
+        other's is wrong, and only a newer one takes its place. Raises SnapshotFailed."""
+        try:
+            index, _ = self._raft.propose(trio.current_time(), [b""], EntryType.NO_OP)
+        except (NotLeader, Busy) as error:
+            raise SnapshotFailed(str(error)) from error
+        with trio.move_on_after(_PIECE_TIMEOUT) as waited:  # it goes with the next heartbeat
+            await self._applier.wait_applied(index)
+        if waited.cancelled_caught:
+            raise SnapshotFailed(f"entry {index} is not committed: no majority, or a slow one")
+        await self._snapshots.take()
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from raftd import features
+from raftd.client_messages import FetchRequest, FetchResponse
 from raftd.driver.errors import Refused
 from raftd.raft.log import EntryType
 from raftd.raft.state import Role, Settings
@@ -142,6 +145,81 @@ async def test_a_node_is_given_a_new_state(autojump_clock: MockClock, tmp_path: 
         await leader.put("k3", "newer")
         await checked(cluster)
         assert await cluster[bad.name].get("k3") == "newer"
+
+
+async def test_a_new_state_takes_the_place_of_a_snapshot_that_is_as_new(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """Nothing is written any more, and all took a snapshot: of the wrong state, this one."""
+    async with three(tmp_path) as (cluster, leader, bad, _):
+        await trio.sleep(60)
+        spoil(bad)
+        ours, theirs = [await node.driver.take_snapshot() for node in (bad, leader)]
+        assert ours.last_included_index == theirs.last_included_index
+        assert await bad.get("k3") is None
+        info = await bad.driver.reseed()
+        assert info.sha256 == leader.driver.snapshot_list()[0].sha256
+        assert await bad.get("k3") == "v"
+        assert await bad.get("k3", stale=True) == "v"
+        again = await bad.driver.reseed()
+        assert again.last_included_index > info.last_included_index
+        await cluster.crash(bad.name)
+        shutil.rmtree(bad.directory / "state")
+        await cluster.start(bad.name)
+        assert await bad.get("k3", timeout=30) == "v"
+
+
+async def test_an_own_snapshot_that_stays_is_not_taken_for_the_leaders(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """A leader of an older version gives what it has."""
+    async with three(tmp_path) as (_, leader, bad, _):
+        await trio.sleep(60)
+        spoil(bad)
+        for node in (bad, leader):
+            await node.driver.take_snapshot()
+        leader.driver.reseeding._take_newer = leader.driver.snapshots.take  # type: ignore[method-assign]
+        with pytest.raises(Refused, match="try again when more has been written"):
+            await bad.driver.reseed()
+        await leader.put("more", "1")
+        await until(
+            lambda: bad.driver.applier.applied_index > bad.disk.snapshot.last_included_index
+        )
+        await bad.driver.reseed()
+        assert await bad.get("k3") == "v"
+
+
+async def test_a_state_that_is_none_is_not_taken_over(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with three(tmp_path) as (_, leader, node, _):
+        good = leader.driver.reseeding.handle_fetch
+
+        async def other(request: FetchRequest) -> FetchResponse:
+            answer = await good(request)
+            data = b"no state" if not request.checksum else b""
+            digest = hashlib.sha256(b"no state").hexdigest()
+            return msgspec.structs.replace(answer, data=data, size=len(data), checksum=digest)
+
+        leader.driver.reseeding.handle_fetch = other  # type: ignore[method-assign]
+        with pytest.raises(Refused, match="no snapshot of the key-value store"):
+            await node.driver.reseed()
+        assert node.disk.snapshot.last_included_index == 0
+        assert await node.get("k3") == "v"
+        assert not list((node.directory / "snapshots").iterdir())
+
+
+async def test_no_piece_behind_the_end(autojump_clock: MockClock, tmp_path: Path) -> None:
+    async with three(tmp_path) as (_, leader, *_others):
+        handle = leader.driver.reseeding.handle_fetch
+        first = await handle(FetchRequest("", 0, 100))
+        assert len(first.data) == 100
+        for offset in (first.size + 1, 2**63 - 1):
+            answer = await handle(FetchRequest(first.checksum, offset, 100))
+            assert answer.last_included_index is None
+            assert f"{first.size} bytes" in answer.reason
+        rest = await handle(FetchRequest(first.checksum, first.size - 3, 100))
+        assert len(rest.data) == 3
 
 
 async def test_a_leader_with_another_state_gives_up(
