@@ -64,7 +64,8 @@ class History:
         self._snapshots = snapshots
         self._offload = offload
         self._replaying = trio.Lock()
-        shutil.rmtree(disk.scratch_path(), ignore_errors=True)
+        with suppress(OSError):
+            _remove(disk.scratch_path())
 
     async def take(self) -> SnapshotInfo:
         """Raises Refused if none can be taken."""
@@ -187,5 +188,8 @@ def _read(path: Path, offset: int, size: int) -> bytes:
 
 
 def _remove(place: Path) -> None:
-    with suppress(FileNotFoundError):
+    """Whatever it is: rmtree opens what it is given, and waits for ever at a pipe."""
+    if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -158,3 +160,31 @@ async def test_a_dead_follower_does_not_let_the_log_grow(
         await cluster.start(dead)
         last = leader.driver.raft.server.log.last_index
         await until(lambda: cluster[dead].driver.applier.applied_index >= last)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "file", "link", "directory"])
+async def test_whatever_stands_where_states_are_made_is_removed_at_the_start(
+    autojump_clock: MockClock, tmp_path: Path, kind: str
+) -> None:
+    async with running(tmp_path, 1) as cluster:
+        node = await cluster.leader()
+        await node.put("a", "1")
+        await cluster.crash(node.name)
+        place, other = node.directory / "scratch", tmp_path / "other"
+        other.mkdir()
+        (other / "file").touch()
+        match kind:
+            case "pipe":
+                os.mkfifo(place)
+            case "file":
+                place.touch()
+            case "link":
+                place.symlink_to(other)
+            case _:
+                shutil.copytree(other, place)
+                os.mkfifo(place / "pipe")
+        await cluster.start(node.name)
+        assert "scratch" not in {each.name for each in node.directory.iterdir()}
+        assert (other / "file").exists()
+        await cluster.leader()
+        assert items(tmp_path, (await bytes_of(node, 2))[1]) == {"a": "1"}
