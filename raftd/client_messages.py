@@ -16,12 +16,14 @@ from raftd.raft.messages import Counter
 # \Z, not $: a dollar sign lets a final newline through.
 NAME = r"^[A-Za-z0-9._-]{1,63}\Z"
 Name = Annotated[str, msgspec.Meta(pattern=NAME)]
+MAX_FORWARDED = 512
+"""Commands in one message to the leader; more are not read."""
 
 
 class ForwardRequest(msgspec.Struct, frozen=True, tag="forward?"):
     """A follower hands clients' commands (encoded state_machine.Command) to the leader."""
 
-    commands: tuple[bytes, ...]
+    commands: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_FORWARDED)]
     timeout_ms: Counter
 
 
@@ -43,7 +45,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class ForwardResponse(msgspec.Struct, frozen=True, tag="forward!"):
     """One outcome for each command, in the commands' order."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: Annotated[tuple[Outcome, ...], msgspec.Meta(max_length=MAX_FORWARDED)]
 
 
 class ReadIndexRequest(msgspec.Struct, frozen=True, tag="read?"):

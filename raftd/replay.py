@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -22,10 +23,8 @@ def committed(entry: Entry) -> Committed:
     """The entry as a state machine sees it."""
     body = None
     if entry.type is EntryType.COMMAND:
-        try:
+        with suppress(msgspec.DecodeError):  # it does nothing
             body = decode_command(entry.record[record.HEADER_SIZE :]).body
-        except msgspec.DecodeError:
-            log.warning("entry %d is no command this version knows; it does nothing", entry.index)
     return Committed(entry.index, entry.term, record.time_ms(entry), body)
 
 
@@ -39,11 +38,24 @@ def apply_entries(machine: StateMachine, entries: Sequence[Entry]) -> list[bytes
         entries = entries[:count]
     context = state_hash.follow(state_hash.context_of(machine), entries)
     batch = [committed(entry) for entry in entries]
+    _tell_unknown(entries, batch)
     if not context.level:
         return machine.apply(batch)
     return machine.apply(
         batch, lambda results: state_hash.encode(state_hash.hashed(context, entries, results))
     )
+
+
+def _tell_unknown(entries: Sequence[Entry], batch: Sequence[Committed]) -> None:
+    """One line for all of them: a peer that has gone wrong may make thousands."""
+    nothing = [index for index, each in enumerate(batch) if each.body is None]
+    unknown = [index for index in nothing if entries[index].type is EntryType.COMMAND]
+    if unknown:
+        log.warning(
+            "entry %d is no command this version knows, and does nothing; %d more like it follow",
+            entries[unknown[0]].index,
+            len(unknown) - 1,
+        )
 
 
 def replay(

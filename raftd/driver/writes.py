@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from raftd.client_messages import ForwardRequest, ForwardResponse, Outcome
+from raftd.client_messages import MAX_FORWARDED, ForwardRequest, ForwardResponse, Outcome
 from raftd.doorbell import doorbell
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, NoQuorum, OutcomeUnknown, Refused, TooLarge
@@ -28,8 +28,6 @@ from raftd.raft.state import LEADER
 from raftd.state_machine import Command, encode_command
 from raftd.transport.transport import Unreachable
 
-MAX_FORWARDED = 512
-"""Commands in one message to the leader."""
 LOOK_AGAIN = 0.05
 """Seconds until a leader that took nothing is asked again."""
 

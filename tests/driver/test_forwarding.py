@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from raftd import codec
-from raftd.client_messages import ForwardRequest, ForwardResponse
+from raftd.client_messages import MAX_FORWARDED, ForwardRequest, ForwardResponse
 from raftd.driver.errors import OutcomeUnknown
 from raftd.kv import commands
 from raftd.kv.commands import Changed, CompareAndSet, CompareFailed, Put
@@ -190,3 +190,31 @@ async def test_what_may_still_be_done_is_not_called_undone(
         for heal in hear_again:
             heal()
         assert await leader.get("a", timeout=30) == "1"
+
+
+async def test_a_message_with_too_many_commands_is_not_read(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        peers = (await cluster.followers())[0].driver.peers
+        request = ForwardRequest((b"",) * (MAX_FORWARDED + 1), 100)
+        with pytest.raises(Unreachable):
+            await peers.call(leader.name, request, 1)
+        assert count_commands(leader) == 0
+        assert [text for text in caplog.messages if "512" in text] != []
+
+
+async def test_many_commands_that_make_no_sense_are_one_line_in_the_log(
+    autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        peers = (await cluster.followers())[0].driver.peers
+        request = ForwardRequest((b"",) * MAX_FORWARDED, 1000)
+        answer = await peers.call(leader.name, request, 1)
+        assert isinstance(answer, ForwardResponse)
+        assert {outcome.status for outcome in answer.outcomes} == {"applied"}
+        assert len(answer.outcomes) == count_commands(leader) == MAX_FORWARDED
+        told = [text for text in caplog.messages if "no command this version knows" in text]
+        assert 1 <= len(told) <= 2 * len(cluster.names)
