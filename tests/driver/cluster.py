@@ -168,7 +168,7 @@ class Node:
             settings=msgspec.structs.replace(
                 self.cluster.settings, priority=self.cluster.priorities.get(self.name, 1)
             ),
-            dice=random.Random(f"{self.name}{self.disk.identity.incarnation}"),
+            dice=random.Random(f"{self.name}{self.disk.identity.life}"),
             offload=self.offload,
         )
         self.cluster.prepare(self)
