@@ -177,6 +177,10 @@ class Loop:
         self.kick()
 
     async def _write_chunk(self, chunk: SnapshotChunk) -> None:
+        if not chunk.request.size:
+            # To hold nothing would be to hold all of it; the sender hears nothing, and tries again.
+            log.warning("a received snapshot cannot be used: %s sent an empty one", chunk.sender)
+            return
         held = await self._snapshots.write_chunk(chunk.request)
         self._raft.chunk_written(trio.current_time(), chunk.sender, chunk.request, held)
         self.kick()

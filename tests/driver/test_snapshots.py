@@ -103,7 +103,7 @@ async def test_a_snapshot_that_arrives_damaged_is_asked_for_again(
         assert await cluster[late].get("k7", timeout=30) == "v" * 500
 
 
-@pytest.mark.parametrize("bad", ["garbage", "another state"])
+@pytest.mark.parametrize("bad", ["garbage", "nothing", "another state"])
 async def test_a_snapshot_that_is_no_state_is_asked_for_again(
     autojump_clock: MockClock, tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: str
 ) -> None:
@@ -118,7 +118,7 @@ async def test_a_snapshot_that_is_no_state_is_asked_for_again(
         await grow(leader, 300)
         await until(lambda: leader.driver.raft.server.log.first_index > 10)
         good, server = leader.driver.snapshots.fill, cluster[late]
-        data = b"no database"
+        data = b"no database" if bad == "garbage" else b""
         if bad == "another state":
             leader.store.snapshot(tmp_path / "other")
             data = (tmp_path / "other").read_bytes()
