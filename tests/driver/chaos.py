@@ -65,9 +65,11 @@ class Result(msgspec.Struct, frozen=True):
 def run_seed(seed: int) -> Result:
     """The same every time."""
     with _one_order(seed), tempfile.TemporaryDirectory() as directory:
-        return trio.run(
-            _Run(plan(seed), Path(directory)).run, clock=MockClock(autojump_threshold=0)
-        )
+        run = _Run(plan(seed), Path(directory)).run
+        try:
+            return trio.run(run, clock=MockClock(autojump_threshold=0))
+        except Exception as error:
+            return Result(seed, tuple(_causes(error)), (), Counter())
 
 
 @contextmanager

@@ -47,22 +47,29 @@ class Clients:
         expected = self._seen.get(key) if kind == "cas" else None
         operation = Operation(process, _now(), 0, kind, key, value, expected, node=node.name)
         driver = node.driver
+        outcome: Outcome = "unknown"
+        result = None
         try:
             with trio.fail_after(PATIENCE):
                 outcome, result = await _call(driver, operation)
         except trio.TooSlowError:
             self.endless += node.is_up and node.driver is driver
-            outcome, result = "unknown", None
         except errors.OutcomeUnknown:
-            outcome, result = "unknown", None
+            pass
         except errors.CallFailed:
-            outcome, result = "failed", None
-        if kind == "get" and outcome != "ok":
+            outcome = "failed"
+        finally:  # also if the end of all clients comes first: it may be done
+            self._note(operation, outcome, result)
+
+    def _note(self, operation: Operation, outcome: Outcome, result: str | None) -> None:
+        is_read = operation.operation == "get"
+        if is_read and outcome != "ok":
             return
-        if kind == "get" or outcome == "mismatch":
-            self._seen[key] = result
-        done = msgspec.structs.replace(operation, returned=_now(), outcome=outcome, result=result)
-        self.history.append(done)
+        if is_read or outcome == "mismatch":
+            self._seen[operation.key] = result
+        self.history.append(
+            msgspec.structs.replace(operation, returned=_now(), outcome=outcome, result=result)
+        )
 
 
 async def _call(driver: Driver, operation: Operation) -> tuple[Outcome, str | None]:
