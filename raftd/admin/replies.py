@@ -22,6 +22,8 @@ from raftd.admin.limits import Limits, Memory
 logger = logging.getLogger("raftd.admin")
 
 
+_FEW = 64 << 10
+"""bytes of replies that are no reason to look any further"""
 _RESUMED = 32
 """answers at a time; they may be too many for the room that is found"""
 
@@ -48,7 +50,8 @@ class Place(msgspec.Struct, eq=False):
 
     @property
     def has_room(self) -> bool:
-        return self.replies.has_room(self)
+        replies = self.replies
+        return (replies.unsent < _FEW and not replies.broken) or replies.has_room(self)
 
     def when_room(self, resume: Callable[[], None]) -> None:
         self.resume = resume
@@ -113,7 +116,7 @@ class Replies:
         """For one more answer. The first one's is made in any case: all others wait for it."""
         if self.broken:
             return False
-        most = 1 if self._memory.is_short else self._limits.message_bytes
+        most = _FEW if self._memory.is_short else self._limits.message_bytes
         return self.unsent < most or place.oneway or self.places[0] is place
 
     def resume(self) -> None:

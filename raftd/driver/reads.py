@@ -172,9 +172,8 @@ class Reads:
                 continue
             if in_place and self._state_machine.is_quick(read.query):
                 answer = self._answer_of(self._state_machine.read_now, read.query)
-                size += _size(answer)
+                size += self._finish(read, answer)
                 in_place = size < MAX_IN_PLACE_BYTES
-                self._finish(read, answer)
             else:
                 self._answer_soon(read)
 
@@ -222,7 +221,7 @@ class Reads:
         size = 0
         for read in batch:
             answers.append(answer := self._answer_of(self._state_machine.read, read.query))
-            size += _size(answer)
+            size += 0 if isinstance(answer, OSError) else len(answer)
             if size >= SLICE_BYTES:
                 break
         return answers
@@ -233,12 +232,14 @@ class Reads:
         except OSError as error:
             return error
 
-    def _finish(self, read: _Read, answer: bytes | OSError) -> None:
+    def _finish(self, read: _Read, answer: bytes | OSError) -> int:
+        """Returns the answer's size."""
         self._waiting.discard(read)
         if isinstance(answer, OSError):
             read.promise.fail(Refused(f"the state cannot be read: {answer}"))
-        else:
-            read.promise.set(answer)
+            return 0
+        read.promise.set(answer)
+        return len(answer)
 
     def _index(self) -> Promise[int | None]:
         """A read index from whoever leads; None: there is none now."""
@@ -286,7 +287,3 @@ class Reads:
 
 def _without_answer(batch: list[_Read]) -> list[_Read]:
     return [read for read in batch if not (read.promise.is_done or read.promise.abandoned)]
-
-
-def _size(answer: bytes | OSError) -> int:
-    return len(answer) if isinstance(answer, bytes) else 0
