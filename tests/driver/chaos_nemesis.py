@@ -54,7 +54,8 @@ class Nemesis:
             "reseed": self._reseed,
         }
         if changes_members:
-            self._kinds["members"] = self._change_members
+            for kind in ("members", "members again", "members once more"):
+                self._kinds[kind] = self._change_members
 
     async def run(self) -> None:
         while True:
