@@ -42,7 +42,10 @@ def apply_entries(machine: StateMachine, entries: Sequence[Entry]) -> list[bytes
     if not context.level:
         return machine.apply(batch)
     return machine.apply(
-        batch, lambda results: state_hash.encode(state_hash.hashed(context, entries, results))
+        batch,
+        lambda results: state_hash.encode(
+            state_hash.hashed(context, entries[: len(results)], results)
+        ),
     )
 
 

@@ -51,7 +51,8 @@ class StateMachine(Protocol):
         batch: Sequence[Committed],
         context: Callable[[Sequence[bytes]], bytes] | None = None,
     ) -> list[bytes]:
-        """Apply entries in order, all in one step, and return one result for each.
+        """Apply the first of the entries, in order and in one step, and return one result for each
+        that was applied: all, or fewer, if their results would take too much memory.
 
         `context` is given the results, and what it returns is stored in the same step, in snapshots
         too: bytes that mean nothing to a state machine.

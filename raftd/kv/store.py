@@ -31,6 +31,8 @@ from raftd.state_machine import Committed
 
 logger = logging.getLogger("raftd.kv")
 
+MAX_RESULT_BYTES = 4 << 20
+"""A step ends once its results have this: each comparison that fails brings a whole value along."""
 MAX_ANSWER_BYTES = 1 << 20
 """A list ends before it has more than this, but never before its first item."""
 _ITEM_OVERHEAD = 16
@@ -90,23 +92,31 @@ class KeyValueStore:
         batch: Sequence[Committed],
         context: Callable[[Sequence[bytes]], bytes] | None = None,
     ) -> list[bytes]:
-        """One result for each entry: a commands.Result, or b"" where there was nothing to do."""
+        """A result is a commands.Result, or b"" where there was nothing to do."""
         if not batch:
             return []
         assert batch[0].index == self._last_applied + 1, "entries are applied in order"
-        last = batch[-1]
-        apply = self._table.apply
         with self._os_errors, self._transaction as cursor:
-            results = [
-                b"" if entry.body is None else encode(apply(entry.body, entry.index))
-                for entry in batch
-            ]
+            results = self._results(batch)
+            last = batch[len(results) - 1]
             cursor.execute(_ADVANCE, (last.index, last.term))
             kept = self._context if context is None else context(results)
             if kept != self._context:
                 database.store_context(cursor, kept, replaces=self._context)
         self._context = kept
         self._last_applied, self._last_applied_term = last.index, last.term
+        return results
+
+    def _results(self, batch: Sequence[Committed]) -> list[bytes]:
+        apply = self._table.apply
+        results = []
+        size = 0
+        for entry in batch:
+            result = b"" if entry.body is None else encode(apply(entry.body, entry.index))
+            results.append(result)
+            size += len(result)
+            if size >= MAX_RESULT_BYTES:
+                break
         return results
 
     def read_now(self, query: bytes) -> bytes:

@@ -25,17 +25,20 @@ from tests.raft.durable import log_of
 
 
 class Restored:
-    """A state machine that has what a snapshot brought. `applied`: the entries, all told."""
+    """A state machine that has what a snapshot brought. `applied`: the entries, all told. `most`
+    are applied in one step."""
 
     last_applied = 0
+    most = 100
     context = b""
 
     def __init__(self) -> None:
         self.applied: list[int] = []
 
     def apply(self, batch: Sequence[Committed], context: object = None) -> list[bytes]:
-        self.applied += [each.index for each in batch]
-        return [b"" for _ in batch]
+        indexes = [each.index for each in batch[: self.most]]
+        self.applied += indexes
+        return [b"%d" % index for index in indexes]
 
     def restore(self, path: Path) -> None:
         self.last_applied = 5
@@ -85,6 +88,19 @@ async def test_who_waits_for_its_turn_to_apply_notices_that_a_snapshot_comes() -
             applier.expect_snapshot(5)
         await trio.testing.wait_all_tasks_blocked()
         assert machine.applied == []
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+async def test_a_state_machine_may_take_its_entries_in_steps(in_place: bool) -> None:
+    """Each command gets the result of its own entry."""
+    async with applying(in_place=in_place) as (applier, machine):
+        machine.most = 2
+        proposals = [Proposal(b"", 60.0) for _ in range(5)]
+        applier.expect(1, 1, proposals)
+        applier.advance(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert machine.applied == [1, 2, 3, 4, 5]
+        assert [each.result().result for each in proposals] == [b"1", b"2", b"3", b"4", b"5"]
 
 
 async def test_a_snapshot_answers_those_whose_commands_it_covers() -> None:
