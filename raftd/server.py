@@ -5,113 +5,63 @@ One way in, `run`; it returns the exit status of the process.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import pwd
 import random
-import resource
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import closing
-from enum import IntEnum
-from errno import EIO
 from pathlib import Path
 
-import msgspec
 import trio
 
 import raftd
 from raftd import config as configuration
-from raftd import credentials, journal, logs, places
+from raftd import credentials, journal, logs, process
 from raftd.admin.handlers import Handlers
-from raftd.admin.server import Limits, SocketError, SocketInUse, serve
+from raftd.admin.server import Limits, serve
 from raftd.config import Config, ConfigError
-from raftd.credentials import Credentials, CredentialsError
+from raftd.credentials import Credentials
 from raftd.doorbell import Worker
 from raftd.driver import restoring
 from raftd.driver.driver import Driver, DriverSettings
 from raftd.driver.errors import Refused
-from raftd.kv.database import StateError
+from raftd.exit_status import ExitStatus, explain
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import Settings
-from raftd.state_trace.file import VARIABLE, CannotTrace, TraceFile
+from raftd.state_trace.file import VARIABLE, TraceFile
 from raftd.storage.disk import (
-    DirectoryDamaged,
-    DirectoryLocked,
-    DirectoryMismatch,
     Disk,
     DiskFull,
-    StorageFailed,
 )
-from raftd.storage.errors import is_full
 from raftd.systemd import ServiceManager, status_line
-from raftd.transport.transport import AddressInUse, CannotListen, Transport
+from raftd.transport.transport import Transport
 
 log = logging.getLogger("raftd.server")
 
 RECEIVERS_PER_PEER = 16
 USUAL_MEMBERS = 5
 """Members may come at any time: there are receivers for so many in any case."""
-RESERVED_FILES = 1024
-"""For everything but clients of the socket: peers, the log, the state machine."""
 PAUSE_WITHOUT_SPACE = 1.0
 """Seconds."""
-GC_THRESHOLDS = (10_000, 5, 5)
-"""Often enough that connections which have gone do not pile up: they are cycles."""
 SNAPSHOT_CHUNK_BYTES = 256 << 10
 MESSAGE_OVERHEAD_BYTES = 64 << 10
 """More than anything in a message besides its entries, commands or chunk."""
-
-
-class ExitStatus(IntEnum):
-    """Of the process; `raftd --help` lists them."""
-
-    OK = 0
-    FAILED = 1
-    CONFIGURATION = 2
-    LOCKED = 3
-    DAMAGED = 4
-    STORAGE_FAILED = 5
-    CANNOT_LISTEN = 6
-    NO_SPACE = 7
-
-
-class WrongUser(Exception):
-    """Root would run the node of somebody else; the message says how to run it instead."""
-
-
-_STATUSES: dict[type[Exception], ExitStatus] = {
-    DirectoryLocked: ExitStatus.LOCKED,
-    DirectoryDamaged: ExitStatus.DAMAGED,
-    DirectoryMismatch: ExitStatus.DAMAGED,
-    StorageFailed: ExitStatus.STORAGE_FAILED,
-    DiskFull: ExitStatus.NO_SPACE,
-    AddressInUse: ExitStatus.CANNOT_LISTEN,
-    CannotListen: ExitStatus.CANNOT_LISTEN,
-    SocketError: ExitStatus.CANNOT_LISTEN,
-    SocketInUse: ExitStatus.CANNOT_LISTEN,
-    CannotTrace: ExitStatus.CONFIGURATION,
-    ConfigError: ExitStatus.CONFIGURATION,
-    CredentialsError: ExitStatus.CONFIGURATION,
-    WrongUser: ExitStatus.CONFIGURATION,
-}
-_EVENTS = {ExitStatus.DAMAGED: "damage-found", ExitStatus.STORAGE_FAILED: "disk-failed"}
 
 
 def run(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT."""
     clean = False
     try:
-        _refuse_to_take_over(config)
-        config = _within_files(config)
+        process.refuse_to_take_over(config)
+        config = process.within_files(config)
         own = _credentials(config)
         disk, store = _open(config)
         try:
             with closing(store):
-                _settle_memory()
+                process.settle_memory()
                 trio.run(_run, config, disk, store, own)
                 # Before the directory is said to be in order: that lets the next start believe it.
                 clean = _close_state(store)
@@ -120,70 +70,12 @@ def run(config: Config) -> int:
     except KeyboardInterrupt:
         log.info("stopped while starting")
     except Exception as error:
-        status = _explain(error)
+        status = explain(error)
         if status == ExitStatus.NO_SPACE:
             # Who starts it again at once shall not do so too often to be let.
             time.sleep(PAUSE_WITHOUT_SPACE)
         return status
     return ExitStatus.OK
-
-
-def _refuse_to_take_over(config: Config) -> None:
-    """Raises WrongUser. What root makes in another user's directory, in many places and all the
-    time, keeps that user's node from starting again."""
-    try:
-        owner = config.data_dir.stat().st_uid
-    except OSError:
-        return  # it is made now, or cannot be used: opening it tells why
-    if os.geteuid() != 0 or owner == 0:
-        return
-    try:
-        name = pwd.getpwuid(owner).pw_name
-    except KeyError:
-        name = f"user {owner}"
-    how = f"runuser -u {name} -- raftd run --config {config.source}"
-    if config.source.is_relative_to(places.SYSTEM_CONFIGURATION):
-        how = f"systemctl start raftd@{config.source.stem}"
-    raise WrongUser(
-        f"{config.data_dir} belongs to {name}, who could not use what root would leave in it; run"
-        f" this node as {name}: `{how}`"
-    )
-
-
-def _settle_memory() -> None:
-    """What is there now stays: the collector need not look at it again. What comes and goes with
-    each call has no cycles, so it need not look often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
-def _within_files(config: Config) -> Config:
-    """With no more clients than there may be open files for: the log must find one at any time."""
-    wanted = config.limits.connections
-    allowed = _allow_files(wanted + RESERVED_FILES)
-    connections = min(wanted, max(allowed - RESERVED_FILES, allowed // 2))
-    if connections == wanted:
-        return config
-    log.warning(
-        "%d clients may be connected, not %d: the system allows %d open files (ulimit -Hn)",
-        connections,
-        wanted,
-        allowed,
-    )
-    limits = msgspec.structs.replace(config.limits, connections=connections)
-    return msgspec.structs.replace(config, limits=limits)
-
-
-def _allow_files(count: int) -> int:
-    """Raise the soft limit on open files to `count`, as far as the hard one allows (getrlimit(2)):
-    many systems start with 1024, which is less than the socket may have connections. How many there
-    may be of those `count`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
 
 
 def _open(config: Config) -> tuple[Disk, KeyValueStore]:
@@ -409,30 +301,3 @@ def _warn_of_other_members(config: Config, driver: Driver) -> None:
             ", ".join(sorted(config.members)),
             ", ".join(members),
         )
-
-
-def _explain(error: Exception) -> int:
-    """One line for what ended the daemon, and its exit status."""
-    for cause in map(_of_storage, _leaves(error)):
-        for kind, status in _STATUSES.items():
-            if isinstance(cause, kind):
-                log.critical("%s", cause, extra=journal.fields(_EVENTS.get(status, "")))
-                return status
-    log.critical("unexpected failure", exc_info=error)
-    return ExitStatus.FAILED
-
-
-def _of_storage(error: BaseException) -> BaseException:
-    """What ends a node for the state's sake ends it as the log's trouble does."""
-    if not isinstance(error, StateError):
-        return error
-    kind = DiskFull if is_full(error) else StorageFailed
-    return kind("write to", Path(error.filename), error.errno or EIO)
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

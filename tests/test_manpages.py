@@ -15,8 +15,8 @@ from raftctl.cli import root as raftctl
 from raftctl.exit_codes import MEANINGS
 from raftd.admin.protocol import INTERFACES, SERVICE
 from raftd.cli import cli as raftd
+from raftd.exit_status import ExitStatus
 from raftd.journal import MESSAGE_IDS
-from raftd.server import ExitStatus
 from raftd.settings import LIMITS, SETTINGS
 
 PACKAGING = Path(__file__).parents[1] / "packaging"

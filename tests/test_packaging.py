@@ -20,7 +20,7 @@ from typing import Any, Self
 import pytest
 
 import raftd
-from raftd.server import ExitStatus
+from raftd.exit_status import ExitStatus
 
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from raftd import server
+from raftd import process, server
 from raftd.config import Config
+from raftd.exit_status import ExitStatus
 from raftd.kv.commands import Put, encode
 from raftd.kv.store import KeyValueStore
 from raftd.raft.state import HardState
@@ -39,7 +40,7 @@ def config(tmp_path: Path) -> Config:
 @pytest.fixture
 def run(config: Config, monkeypatch: pytest.MonkeyPatch) -> Callable[[Life], int]:
     """Run the daemon with something else in the place of its event loop."""
-    monkeypatch.setattr(server, "_settle_memory", lambda: None)
+    monkeypatch.setattr(process, "settle_memory", lambda: None)
 
     def run(life: Life) -> int:
         def instead(_: object, __: Config, disk: Disk, store: KeyValueStore, ___: object) -> None:
@@ -113,7 +114,7 @@ def test_the_state_is_durable_before_the_directory_is_called_closed(
         lives[kind](disk, store)
         syncs.seen.clear()
 
-    assert run(life) == server.ExitStatus.OK
+    assert run(life) == ExitStatus.OK
     assert is_closed(config)
     names = syncs.names()
     assert names.index("kv.db") < names.index("state") < names.index("node-id.tmp")
@@ -132,22 +133,22 @@ def test_a_state_that_cannot_be_made_durable_is_not_believed(
     """Nor is what is left of it in memory, which a later fsync would not tell (pitfall 65)."""
     with monkeypatch.context() as patch:
         Syncs(patch, failing)
-        assert run(fill) == server.ExitStatus.OK
+        assert run(fill) == ExitStatus.OK
     assert not is_closed(config)
     assert not (config.data_dir / "state" / "kv.db").exists()
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == 1
     assert "the state is not durable (Input/output error: " in said[0].getMessage()
     assert said[0].exc_info is None
-    assert run(idle) == server.ExitStatus.OK
+    assert run(idle) == ExitStatus.OK
     assert is_closed(config)
 
 
 @pytest.mark.parametrize(
     ("number", "status"),
     [
-        (errno.EDQUOT, server.ExitStatus.NO_SPACE),
-        (errno.EMFILE, server.ExitStatus.STORAGE_FAILED),
+        (errno.EDQUOT, ExitStatus.NO_SPACE),
+        (errno.EMFILE, ExitStatus.STORAGE_FAILED),
     ],
 )
 def test_a_snapshot_that_cannot_be_taken_over_ends_the_node_with_words(
@@ -186,12 +187,12 @@ def test_a_state_that_others_have_open_is_not_called_durable(
         other.execute("SELECT * FROM position").fetchall()
         others.append(other)
 
-    assert run(life) == server.ExitStatus.OK
+    assert run(life) == ExitStatus.OK
     assert not is_closed(config)
     assert "another process has it open" in caplog.text
     others[0].close()
     found: list[int] = []
-    assert run(lambda _, store: found.append(store.last_applied)) == server.ExitStatus.OK
+    assert run(lambda _, store: found.append(store.last_applied)) == ExitStatus.OK
     assert found == [1]
 
 
@@ -209,11 +210,11 @@ def test_clients_leave_files_for_the_log(
     """Whoever connects, and does not more than that, could end the node otherwise."""
     limits: list[tuple[int, int]] = []
     seen: list[Config] = []
-    monkeypatch.setattr(server, "_settle_memory", lambda: None)
+    monkeypatch.setattr(process, "settle_memory", lambda: None)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
     monkeypatch.setattr(trio, "run", lambda _, config, *__: seen.append(config))
-    assert server.run(config) == server.ExitStatus.OK
+    assert server.run(config) == ExitStatus.OK
     assert limits == [(2048 if hard == resource.RLIM_INFINITY else hard, hard)]
     assert seen[0].limits.connections == connections
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]

@@ -10,11 +10,11 @@ import pytest
 
 from raftd import server
 from raftd.config import Config
+from raftd.exit_status import ExitStatus
 from raftd.kv.commands import Put, encode
 from raftd.kv.store import KeyValueStore
 from raftd.raft.configuration import Configuration
 from raftd.raft.state import SnapshotMetadata
-from raftd.server import ExitStatus
 from raftd.state_machine import Committed
 from raftd.storage.disk import RealFiles
 from raftd.storage.stopped import seed

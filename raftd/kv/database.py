@@ -19,10 +19,10 @@ import logging
 import os
 import shutil
 import sqlite3
-import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from raftd.kv.errors import Damaged, OSErrors, StateError, faults_are_damage, files, in_words
 
 logger = logging.getLogger("raftd.kv")
 
@@ -42,39 +42,8 @@ CONTEXT_SCHEMA = {
 }
 _WAL_LIMIT = 64 << 20
 _CACHE_KIB = 16 << 10
-_NO_DAMAGE = {
-    # What is wrong then is not in the file, and another file would fare no better.
-    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL),
-    *(sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_AUTH),
-}
-_WRITING = {
-    # SQLITE_IOERR, of something that could not be written.
-    *(sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE),
-    *(sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMMAP),
-}
-
-
-_KNOWN = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_BUSY: errno.EBUSY,
-    sqlite3.SQLITE_LOCKED: errno.EBUSY,
-    sqlite3.SQLITE_INTERRUPT: errno.ECANCELED,
-}
-_OPENING = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY}
-_PROBE_BYTES = 256 << 10
 _PATIENCE = 0.1
 """Seconds for which another process may keep the database locked: the event loop may wait here."""
-
-
-class StateError(OSError):
-    """An OSError whose text is for people: what is wrong, and with which file."""
-
-    def __str__(self) -> str:
-        return f"{self.strerror}: {self.filename}"
-
-
-class Damaged(ValueError):
-    """The file is no database of this store; the message says what is wrong with it."""
 
 
 def connect(
@@ -119,23 +88,19 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 def remove(path: Path) -> None:
     """Delete the database; its main file goes first, so that its logs never belong to another."""
-    for file in _files(path):
+    for file in files(path):
         file.unlink(missing_ok=True)
 
 
 def _remove_others(path: Path) -> None:
     """What is no file: to open a FIFO, say, would wait for ever."""
-    for file in _files(path):
+    for file in files(path):
         if file.exists() and not file.is_file():
             try:
                 file.unlink()
             except OSError as error:
-                raise _in_words(error, file) from error
+                raise in_words(error, file) from error
             logger.warning("removed %s, which was no regular file", file)
-
-
-def _files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]
 
 
 def has_log(path: Path) -> bool:
@@ -153,7 +118,7 @@ def closed_durably(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise _in_words(error, path) from error
+        raise in_words(error, path) from error
     try:
         yield
         if has_log(path):
@@ -169,7 +134,7 @@ def copy(source: Path, target: Path) -> None:
     try:
         shutil.copyfile(source, target)
     except OSError as error:
-        raise _in_words(error, target) from error
+        raise in_words(error, target) from error
 
 
 def verify(path: Path) -> int:
@@ -177,7 +142,7 @@ def verify(path: Path) -> int:
     Damaged if it is no valid database."""
     with (
         OSErrors(path),
-        _faults_are_damage(),
+        faults_are_damage(),
         contextlib.closing(connect(path, mode="ro", immutable=True)) as connection,
     ):
         _check(connection, path)
@@ -240,67 +205,6 @@ class Transaction:
                 self._cursor.execute("ROLLBACK")
 
 
-class OSErrors:
-    """A context in which what SQLite reports as failed is a StateError, with the errno that SQLite
-    does not pass on as far as that can be found out: ENOSPC or EDQUOT for a full disk, EBUSY when
-    another process has the database locked, else EIO."""
-
-    __slots__ = ("_path",)
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, _: type[BaseException] | None, error: BaseException | None, traceback: object
-    ) -> None:
-        if isinstance(error, sqlite3.Error):
-            raise _explained(error, self._path) from error
-
-
-def _explained(error: sqlite3.Error, path: Path) -> StateError:
-    code = _code(error)
-    number = _KNOWN.get(code, errno.EIO)
-    if _extended_code(error) in _WRITING:
-        number = _why_not_written(path)
-    elif code in _OPENING:
-        number, path = _why_not_opened(path)
-    words = str(error) if number in {errno.EIO, errno.ECANCELED} else _words(number)
-    return StateError(number, words, str(path))
-
-
-def _why_not_written(path: Path) -> int:
-    """Of a file like it, in the same place: a quota is not to be seen in what is free."""
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as probe:
-            probe.write(bytes(_PROBE_BYTES))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
-            return error.errno
-    return errno.EIO
-
-
-def _why_not_opened(path: Path) -> tuple[int, Path]:
-    """And which file. None of them is opened: to close it would take away SQLite's locks on it."""
-    file = path.parent
-    try:
-        os.close(os.open(file, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        if os.statvfs(file).f_flag & os.ST_RDONLY:
-            return errno.EROFS, path
-        for file in (path.parent, *(each for each in _files(path) if os.path.lexists(each))):
-            if file != path.parent and stat.S_ISDIR(file.stat().st_mode):
-                return errno.EISDIR, file
-            if not os.access(file, os.R_OK | os.W_OK, effective_ids=True):
-                return errno.EACCES, file
-    except OSError as error:
-        return error.errno or errno.EIO, file
-    return errno.EIO, path
-
-
 def _sync(path: Path, handle: int) -> None:
     try:
         os.fsync(handle)
@@ -313,25 +217,11 @@ def _sync(path: Path, handle: int) -> None:
         # What is in memory looks durable now, to the next fsync too, and is not.
         with contextlib.suppress(OSError):
             remove(path)
-        raise _in_words(error, path) from error
-
-
-def _in_words(error: OSError, path: Path) -> StateError:
-    number = error.errno or errno.EIO
-    return StateError(number, _words(number), str(path))
-
-
-def _words(number: int) -> str:
-    special = {
-        errno.ENOSPC: "disk full",
-        errno.EDQUOT: "disk full, by quota",
-        errno.EBUSY: "another process has locked the state",
-    }
-    return special.get(number) or os.strerror(number)
+        raise in_words(error, path) from error
 
 
 def _open_existing(path: Path) -> sqlite3.Connection:
-    with _faults_are_damage():
+    with faults_are_damage():
         connection = connect(path, patience=_PATIENCE)
         try:
             # Bring what stands in the write-ahead log into the file.
@@ -367,17 +257,6 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise Damaged(f"it says it stands at index {index}, term {term}")
 
 
-@contextlib.contextmanager
-def _faults_are_damage() -> Iterator[None]:
-    """What SQLite finds wrong is the file's fault, unless it could not read or write at all."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _code(error) in _NO_DAMAGE or _extended_code(error) in _WRITING:
-            raise
-        raise Damaged(f"SQLite finds it damaged: {error}") from error
-
-
 def _create(path: Path) -> sqlite3.Connection:
     connection = connect(path, mode="rwc", patience=_PATIENCE)
     try:
@@ -404,12 +283,3 @@ def _tune(connection: sqlite3.Connection) -> None:
 def _pragma(connection: sqlite3.Connection, text: str) -> int | str | None:
     row = connection.execute(f"PRAGMA {text}").fetchone()
     return row[0] if row else None
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code: the low byte of the extended one."""
-    return _extended_code(error) & 0xFF
-
-
-def _extended_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

@@ -25,6 +25,7 @@ from raftd.kv.commands import (
     decode_query,
     encode,
 )
+from raftd.kv.errors import Damaged, OSErrors
 from raftd.kv.readers import Readers
 from raftd.kv.table import Table
 from raftd.state_machine import Committed
@@ -62,7 +63,7 @@ class KeyValueStore:
         database.remove(self._incoming)
         if fresh:
             database.remove(self._path)
-        self._os_errors = database.OSErrors(self._path)
+        self._os_errors = OSErrors(self._path)
         self._open()
         self._readers = Readers(self._path)
         self._closed = False
@@ -151,7 +152,7 @@ class KeyValueStore:
         """A copy of one state, a SQLite file by itself. `close` ends it early, with an OSError."""
         if path.exists():
             raise FileExistsError(errno.EEXIST, "a snapshot goes to a new file", str(path))
-        with database.OSErrors(path):
+        with OSErrors(path):
             source = database.connect(self._path, mode="ro")
             try:
                 watch = _Watch(path, self._must_stop)
@@ -246,7 +247,7 @@ def _verified(file: Path, snapshot: Path) -> int:
     """The index that a copy of `snapshot` stands for. Raises ValueError if it is none."""
     try:
         return database.verify(file)
-    except database.Damaged as error:
+    except Damaged as error:
         raise ValueError(f"{snapshot} is no snapshot of the key-value store: {error}") from error
 
 
@@ -262,7 +263,7 @@ def _get(connection: sqlite3.Connection, key: bytes) -> Items:
     """In one statement, which sees one state without a transaction around it."""
     row = connection.execute(_GET_AND_POSITION, (key,)).fetchone()
     if row is None:
-        raise database.Damaged("it does not say which entry was applied last")
+        raise Damaged("it does not say which entry was applied last")
     index, revision, value = row
     items = () if revision is None else (Item(key, value, revision),)
     return Items(items, more=False, applied_index=index)

@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from raftd.driver.errors import Refused
-from raftd.kv.database import StateError
+from raftd.kv.errors import StateError
 from raftd.raft.state import Role, Settings
 from raftd.storage.disk import DiskFull, StorageFailed
 from tests.driver.cluster import Node, running, until

@@ -18,7 +18,7 @@ import pytest
 
 from raftd.kv import commands
 from raftd.kv.commands import Get, Put, Range
-from raftd.kv.database import StateError
+from raftd.kv.errors import StateError
 from raftd.kv.store import KeyValueStore
 from raftd.state_machine import Committed
 from tests.kv.test_files import fill, items

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 
-from raftd.server import ExitStatus
+from raftd.exit_status import ExitStatus
 from tests.system.client import CallError, NoAnswer, NoConnection
 from tests.system.clock import WallClock
 from tests.system.cluster import Cluster

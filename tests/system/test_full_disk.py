@@ -7,7 +7,7 @@ from collections.abc import Generator
 
 import pytest
 
-from raftd.server import ExitStatus
+from raftd.exit_status import ExitStatus
 from tests.history import Recorder
 from tests.system.client import CallError, NoAnswer
 from tests.system.cluster import Cluster
