@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
 from raftd.client_messages import ForwardRequest, ForwardResponse, Outcome
 from raftd.driver.applier import Applier
 from raftd.driver.errors import Busy, CallFailed, NoQuorum, OutcomeUnknown, Refused, TooLarge
-from raftd.driver.proposal import Proposal
+from raftd.driver.proposal import Applied, Proposal
 from raftd.driver.results import LARGE
+from raftd.promise import Promise
 from raftd.raft import raft as algorithm
 from raftd.raft.raft import NotLeader, Raft
 
@@ -53,23 +54,44 @@ class Forwarding:
             return _all(request, Outcome("busy", reason=str(error)))
         self._kick()
         deadline = now + request.timeout_ms / 1000
-        proposals = [Proposal(payload, deadline) for payload in request.commands]
-        self._applier.expect(first, term, proposals)
-        for proposal in proposals:
-            if not proposal.is_done:
-                with contextlib.suppress(NoQuorum, OutcomeUnknown):
-                    await proposal
-        return ForwardResponse(self._fitting([_outcome(proposal) for proposal in proposals]))
+        answer = _Answer(len(request.commands), self._answer_bytes)
+        self._applier.expect(
+            first,
+            term,
+            (
+                answer.proposal(number, each, deadline)
+                for number, each in enumerate(request.commands)
+            ),
+        )
+        return await answer.complete
 
-    def _fitting(self, outcomes: list[Outcome]) -> tuple[Outcome, ...]:
-        """Without the large results that are too much for one message."""
-        size = _OVERHEAD * len(outcomes)
-        for number, outcome in enumerate(outcomes):
-            size += len(outcome.result)
-            if size > self._answer_bytes and len(outcome.result) > LARGE:
-                size -= len(outcome.result)
-                outcomes[number] = Outcome("applied-elsewhere", outcome.index, outcome.term)
-        return tuple(outcomes)
+
+class _Answer:
+    """Grows outcome by outcome. Large results that are too much for one message are let go at once:
+    all of them together might be too much for the memory, too."""
+
+    def __init__(self, count: int, room: int) -> None:
+        self.complete: Promise[ForwardResponse] = Promise()
+        self._outcomes = [Outcome("unknown")] * count
+        self._missing = count
+        self._room = room - _OVERHEAD * count
+
+    def proposal(self, number: int, payload: bytes, deadline: float) -> Proposal:
+        proposal = Proposal(payload, deadline)
+        proposal.when_done(partial(self._add, number))
+        return proposal
+
+    def _add(self, number: int, proposal: Promise[Applied]) -> None:
+        outcome = _outcome(proposal)
+        size = len(outcome.result)
+        if size > max(self._room, LARGE):
+            outcome = Outcome("applied-elsewhere", outcome.index, outcome.term)
+        else:
+            self._room -= size
+        self._outcomes[number] = outcome
+        self._missing -= 1
+        if not self._missing:
+            self.complete.set(ForwardResponse(tuple(self._outcomes)))
 
 
 def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
@@ -85,7 +107,7 @@ def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
             return Refused(outcome.reason)
 
 
-def _outcome(proposal: Proposal) -> Outcome:
+def _outcome(proposal: Promise[Applied]) -> Outcome:
     try:
         applied = proposal.result()
     except NoQuorum as error:

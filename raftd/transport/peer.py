@@ -30,8 +30,10 @@ log = logging.getLogger("raftd.transport")
 
 SILENCE = 1.0
 """Seconds without any answer to calls after which a connection is taken for dead."""
-SLOWEST = 64 << 10
-"""Bytes a second that a link carries at least."""
+PACE = 64 << 10
+"""Bytes a second that a link is taken to carry."""
+SLOWEST = 4 << 10
+"""The same, where what takes long has failed again and again, and yet there is a connection."""
 PATIENCE = (1.0, 6.0)
 """Seconds for the first attempt to connect, and at most: a name server may need more than 5."""
 RECONNECT_MS = (20, 500)
@@ -60,11 +62,13 @@ class Line:
         self._context = Context(socket, self._answered, self._lost)
         self._promise: Promise[bytes]
         self._timeout = 0.0
+        self.bulk = False
         self.size = 0
         self.due = 0.0
 
-    def call(self, request: bytes, timeout: float) -> Promise[bytes]:
+    def call(self, request: bytes, timeout: float, *, bulk: bool) -> Promise[bytes]:
         self._timeout = timeout
+        self.bulk = bulk
         self.size = len(request)
         self.due = trio.current_time() + timeout
         promise = self._promise = Promise()
@@ -141,6 +145,7 @@ class Peer:
         self._dialer: pynng.Dialer | None = None
         self._dialed = 0.0
         self._patience = PATIENCE[0]
+        self._pace = PACE
         self._unanswered_since: float | None = None
         self._closed = False
         self._dial()
@@ -157,8 +162,8 @@ class Peer:
         self._busy.add(line)
         self.under_way += len(request)
         if bulk:
-            timeout += self.under_way / SLOWEST
-        promise = line.call(request, timeout)
+            timeout += self.under_way / self._pace
+        promise = line.call(request, timeout, bulk=bulk)
         if not promise.is_done:
             self._timers.watch(line)
         return promise
@@ -166,6 +171,8 @@ class Peer:
     def answered(self, line: Line) -> None:
         self._unanswered_since = None
         self._patience = PATIENCE[0]
+        if line.bulk and self._pace < PACE:
+            self._pace = min(2 * self._pace, PACE)
         self._ended(line)
         if not self._closed and len(self._idle) < _IDLE_LIMIT:
             self._idle.append(line)
@@ -174,7 +181,9 @@ class Peer:
 
     def unanswered(self, line: Line) -> None:
         since = self._unanswered_since
-        silence = SILENCE + self.under_way / SLOWEST
+        silence = SILENCE + self.under_way / self._pace
+        if line.bulk:
+            self._pace = max(self._pace // 2, SLOWEST)
         if since is not None and trio.current_time() - since >= silence:
             self._dial()
         self.lost(line)
@@ -231,6 +240,7 @@ class Peer:
         if not self._connections:
             if trio.current_time() - self._dialed > self._patience:
                 self._patience = min(2 * self._patience, PATIENCE[1])
+                self._pace = PACE  # it is not slow, it is away
                 self._dial()
             return f"{self.who} is not connected{f': {self.trouble}' if self.trouble else ''}"
         return None

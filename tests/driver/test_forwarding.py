@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -93,6 +95,69 @@ async def test_results_too_large_for_one_answer(
         assert sum(isinstance(result, Changed) for result in results) == 1
         assert count_commands(leader) == 1 + 6
         assert not follower.driver.applier.watchers
+
+
+async def test_of_very_many_large_results_the_later_ones_are_let_go(
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were applied, and whoever asked is told that nobody knows any more what came of it."""
+    monkeypatch.setattr("raftd.driver.results.KEPT_BYTES", int(2.5 * len(LARGE)))
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("large", LARGE)
+        follower = (await cluster.followers())[0]
+
+        async def come_late() -> None:
+            await until(lambda: follower.driver.applier.applied_index >= 1 + 1 + 5)
+
+        on_answers(cluster, leader, come_late)
+        outcomes: list[str] = []
+
+        async def run() -> None:
+            try:
+                outcomes.append(type(await compare(follower, "large")).__name__)
+            except OutcomeUnknown as error:
+                assert "too many large ones" in str(error)
+                outcomes.append("unknown")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(run)
+        # One came with the answer, and was kept here too.
+        assert sorted(outcomes) == [
+            "CompareFailed",
+            "CompareFailed",
+            "unknown",
+            "unknown",
+            "unknown",
+        ]
+        assert count_commands(leader) == 1 + 5
+
+
+async def test_a_leader_keeps_no_more_results_than_it_answers(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    async with running(tmp_path) as cluster:
+        leader = await cluster.leader()
+        await leader.put("large", LARGE)
+        forwarding = leader.driver.forwarding
+        body = commands.encode(CompareAndSet(b"large", 10**6, None, b"new"))
+        payload = encode_command(Command(0, "n1", body))
+        answers: list[ForwardResponse] = []
+        gc.collect()
+
+        async def ask() -> None:
+            answers.append(await forwarding.handle(ForwardRequest((payload,) * 100, 5000)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            tracemalloc.start()
+            await until(lambda: bool(answers))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        statuses = [outcome.status for outcome in answers[0].outcomes]
+        assert statuses == ["applied"] + ["applied-elsewhere"] * 99
+        assert peak < 100 * len(LARGE) / 2
 
 
 async def test_nobody_waits_for_a_follower_that_has_not_applied_its_command(

@@ -41,6 +41,10 @@ def require_namespaces() -> None:
         _run("ip", "netns", "delete", probe)
 
 
+WINDOW = 16 << 10
+"""Bytes under way on a connection through a slow link."""
+
+
 class Network:
     """Made in `with`, removed behind it; all processes in it must have ended by then."""
 
@@ -104,8 +108,12 @@ class Network:
         self._nft(name, f"add rule inet cuts input numgen random mod 100 < {percent} drop")
 
     def slow_down(self, name: str, kbit: int) -> None:
-        """What goes to `name` waits in one queue that gives out so many kbit a second."""
-        shaper = ("tbf", "rate", f"{kbit}kbit", "burst", "8kb", "latency", "300ms")
+        """What goes to `name` waits in one queue that gives out so many kbit a second. Before
+        `name` is started: so that no packets are lost, which would be a matter of luck, it takes
+        but little at a time."""
+        window = f"echo 4096 {WINDOW} {WINDOW} > /proc/sys/net/ipv4/tcp_rmem"
+        _must(*self.wrapper(name), "sh", "-c", window)
+        shaper = ("tbf", "rate", f"{kbit}kbit", "burst", "8kb", "limit", f"{16 * WINDOW}")
         queue = ("tc", "-n", self._hub, "qdisc", "add", "dev", f"to-{name}", "root", *shaper)
         done = _run(*queue) if shutil.which("tc") else None
         if done is None or done.returncode != 0:

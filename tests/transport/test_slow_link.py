@@ -21,7 +21,7 @@ async def brief(request: bytes) -> bytes:
 async def test_what_takes_long_on_a_slow_link_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither its time ends before its bytes are there, nor is the connection taken for dead."""
     monkeypatch.setattr(peer, "SILENCE", 0.03)
-    monkeypatch.setattr(peer, "SLOWEST", LARGE // 2)
+    monkeypatch.setattr(peer, "PACE", LARGE // 2)
     async with transport(brief) as server, proxy(port_of(server)) as between, caller() as client:
         client.set_peer("a", between.address)
         await eventually(lambda: client.call("a", b"x", 5))
@@ -41,6 +41,45 @@ async def test_what_takes_long_on_a_slow_link_arrives(monkeypatch: pytest.Monkey
                 await client.call("a", b"too impatient", 0.1)
         assert between.accepted == 2, "one beside the other, none anew"
         assert client._peers["a"].under_way == 0
+
+
+async def test_a_link_that_is_slower_than_expected_has_more_time_with_each_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else nothing large would ever get through it, and it would be full all the time."""
+    monkeypatch.setattr(peer, "SILENCE", 0.03)
+    monkeypatch.setattr(peer, "PACE", 16 * LARGE)
+    async with transport(brief) as server, proxy(port_of(server)) as between, caller() as client:
+        client.set_peer("a", between.address)
+        await eventually(lambda: client.call("a", b"x", 5))
+        between.rate = LARGE
+        with pytest.raises(Unreachable, match="did not answer"):
+            await client.call("a", bytes(LARGE), 0.01, bulk=True)
+        assert await eventually(lambda: client.call("a", bytes(LARGE), 0.01, bulk=True)) == bytes(
+            10
+        )
+        assert peer.SLOWEST < client._peers["a"]._pace < peer.PACE
+
+
+async def test_a_peer_that_was_away_is_not_taken_for_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(peer, "SILENCE", 0.03)
+    monkeypatch.setattr(peer, "PACE", 4 * LARGE)
+    monkeypatch.setattr(peer, "PATIENCE", (0.2, 0.2))
+    async with transport(brief) as server, proxy(port_of(server)) as between, caller() as client:
+        client.set_peer("a", between.address)
+        await eventually(lambda: client.call("a", b"x", 5))
+        between.frozen = lambda _: True
+        with pytest.raises(Unreachable, match="did not answer"):
+            await client.call("a", bytes(LARGE), 0.01, bulk=True)
+        known = client._peers["a"]
+        assert known._pace < peer.PACE
+        with trio.fail_after(20):
+            while known._pace < peer.PACE:
+                with pytest.raises(Unreachable):
+                    await client.call("a", b"x", 0.01)
+                await trio.sleep(0.005)
 
 
 async def test_others_do_not_wait_behind_what_takes_long() -> None:
@@ -84,7 +123,7 @@ async def test_a_dead_connection_is_replaced_however_much_is_on_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(peer, "SILENCE", 0.03)
-    monkeypatch.setattr(peer, "SLOWEST", LARGE)
+    monkeypatch.setattr(peer, "PACE", LARGE)
     async with transport(brief) as server, proxy(port_of(server)) as between, caller() as client:
         client.set_peer("a", between.address)
         await eventually(lambda: client.call("a", b"x", 5))
