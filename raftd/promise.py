@@ -71,17 +71,28 @@ class Promise(Generic[T]):
             self._error = error
             self._finish()
 
+    @property
+    def error(self) -> Exception | None:
+        """What it failed with, without raising it."""
+        return self._error
+
     def result(self) -> T:
         """The answer, once it is there; raises what it failed with."""
+        # No frame on the error's traceback may lead back here: in that cycle all that the caller
+        # has at hand would wait for the collector.
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self
         return self._value  # type: ignore[return-value]  # set when it was done
 
     def when_done(self, callback: Callable[[Promise[T]], None]) -> None:
         """Call `callback` with this, now or as soon as the answer is there. One at most."""
-        self._callback = callback
         if self.is_done:
             callback(self)
+        else:
+            self._callback = callback
 
     def follow(self, other: Promise[T]) -> None:
         """Have the same answer as `other`, which is done."""
@@ -100,7 +111,10 @@ class Promise(Generic[T]):
             except trio.Cancelled:
                 self.abandoned = True
                 raise
-        return self.result()
+        try:
+            return self.result()
+        finally:
+            del self
 
     def __await__(self) -> Generator[Any, None, T]:
         return self.wait().__await__()
@@ -109,8 +123,10 @@ class Promise(Generic[T]):
         self.is_done = True
         if self._event is not None:
             self._event.set()
-        if self._callback is not None:
-            self._callback(self)
+        callback, self._callback = self._callback, None
+        self.taker = None
+        if callback is not None:
+            callback(self)
 
 
 def in_task(

@@ -228,8 +228,12 @@ class Connection:
         """What a call has waited for is there."""
         self._running -= 1
         try:
+            failed = promise.error
             try:
-                data = message.encode({"parameters": to_reply(promise.result())})
+                if failed is not None:
+                    data = message.encode_error(method.failure(failed))
+                else:
+                    data = message.encode({"parameters": to_reply(promise.result())})
             except Exception as error:
                 data = message.encode_error(method.failure(error))
             self._replies.fill(place, data)

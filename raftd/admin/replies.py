@@ -141,7 +141,7 @@ class Replies:
             ready: list[bytes] = []
             while places and (reply := places[0].reply) is not None:
                 ready.append(reply)
-                places.popleft()
+                places.popleft().reply = None
             if ready:
                 self._send(ready[0] if len(ready) == 1 else b"".join(ready))
                 continue

@@ -108,12 +108,12 @@ def error_of(outcome: Outcome, size: int, entry_bytes: int) -> CallFailed:
 
 
 def _outcome(proposal: Promise[Applied]) -> Outcome:
-    try:
-        applied = proposal.result()
-    except NoQuorum as error:
+    error = proposal.error
+    if isinstance(error, NoQuorum):
         return Outcome("no-quorum", reason=str(error))
-    except OutcomeUnknown as error:
+    if error is not None:
         return Outcome("unknown", reason=str(error))
+    applied = proposal.result()
     return Outcome("applied", applied.index, applied.term, applied.result)
 
 

@@ -44,6 +44,7 @@ class Results:
         traceback: TracebackType | None,
     ) -> None:
         self._applier.watchers.remove(self._applied)
+        self._kept.clear()
 
     def answer(self, write: Proposal, index: int, term: int) -> None:
         """Now, or once this node has applied it."""
