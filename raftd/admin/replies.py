@@ -8,6 +8,7 @@ before there is room for it waits until enough of those before it are sent.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import socket
 from collections import deque
@@ -35,14 +36,14 @@ class OutOfMemory(Exception):
 class Place(msgspec.Struct, eq=False):
     """`size`: bytes of the call, then of its reply. A `oneway` call has no reply.
 
-    A raftd.promise.Taker: `resume` has the answer made that waits for room."""
+    A raftd.promise.Taker."""
 
+    number: int
     size: int
     oneway: bool
     replies: Replies
     reply: bytes | None = None
     turn: trio.Event | None = None
-    resume: Callable[[], None] | None = None
 
     @property
     def is_gone(self) -> bool:
@@ -51,11 +52,12 @@ class Place(msgspec.Struct, eq=False):
     @property
     def has_room(self) -> bool:
         replies = self.replies
-        return (replies.unsent < _FEW and not replies.broken) or replies.has_room(self)
+        if replies.unsent < _FEW and not (replies.broken or replies.waiting):
+            return True
+        return replies.has_room(self)
 
     def when_room(self, resume: Callable[[], None]) -> None:
-        self.resume = resume
-        self.replies.waiting += 1
+        heapq.heappush(self.replies.waiting, (self.number, self, resume))
 
 
 class Replies:
@@ -78,8 +80,8 @@ class Replies:
         """bytes of calls that are under way, and of replies"""
         self.unsent = 0
         """bytes of replies"""
-        self.waiting = 0
-        """places whose answers are made when there is room"""
+        self.waiting: list[tuple[int, Place, Callable[[], None]]] = []
+        """places whose answers are made when there is room: a heap, in the order of the calls"""
         self.broken = False
         self._socket = sock
         self._limits = limits
@@ -88,6 +90,7 @@ class Replies:
         self._on_break = on_break
         self._spawn = spawn
         self._sending = False
+        self._calls = 0
 
     @property
     def is_busy(self) -> bool:
@@ -99,7 +102,8 @@ class Replies:
         if not self._memory.take(size):
             raise OutOfMemory
         self.held += size
-        place = Place(size, oneway, self)
+        self._calls += 1
+        place = Place(self._calls, size, oneway, self)
         if not oneway:
             self.places.append(place)
         return place
@@ -113,26 +117,21 @@ class Replies:
             self.unsent += len(reply)
 
     def has_room(self, place: Place) -> bool:
-        """For one more answer. The first one's is made in any case: all others wait for it."""
-        if self.broken:
+        """For one more answer. The first one's is made in any case: all others wait for it. Those
+        behind one that waits would only fill the room, and could not be sent."""
+        if self.broken or (self.waiting and self.waiting[0][0] < place.number):
             return False
         most = _FEW if self._memory.is_short else self._limits.message_bytes
         return self.unsent < most or place.oneway or self.places[0] is place
 
     def resume(self) -> None:
         """Have answers made that there is room for now; if all is over, given up."""
-        left = len(self.places) if self.broken else _RESUMED
-        for place in self.places:
-            if place.resume is None:
-                continue
-            if left == 0 or not (self.broken or self.has_room(place)):
-                break
+        waiting = self.waiting
+        left = len(waiting) if self.broken else _RESUMED
+        while waiting and left > 0 and (self.broken or self.has_room(waiting[0][1])):
             left -= 1
-            self.waiting -= 1
-            resume, place.resume = place.resume, None
+            resume = heapq.heappop(waiting)[-1]
             resume()
-        if self.broken:
-            self.places.clear()
 
     def flush(self) -> None:
         """Send what is ready."""
@@ -189,9 +188,7 @@ class Replies:
     def break_off(self) -> None:
         """Nothing can be sent any more."""
         self.broken = True
-        waiting = [place for place in self.places if place.resume is not None]
         self.places.clear()
-        self.places.extend(waiting)
         self._on_break()
 
     def close(self) -> None:

@@ -30,9 +30,12 @@ from raftd.transport.transport import Unreachable
 MAX_WAITING = 20_000
 MAX_IN_PLACE = 256
 MAX_IN_PLACE_BYTES = 2 << 20
+SLICE = 1024
 SLICE_BYTES = 256 << 10
-"""Of answers that a thread makes before they are given to those who asked."""
+"""Answers, and bytes of them, that a thread makes before they are given to those who asked."""
 MAX_THREADS = 4
+"""So that what takes long holds nobody up. More for what is quick would only be in each other's
+way: one at a time has the interpreter."""
 LOOK_AGAIN = 0.05
 """Seconds until a leader that gave no index is asked again."""
 
@@ -78,6 +81,8 @@ class Reads:
         self._in_place = in_place
         self._queue: list[_Read] = []
         self._waiting: set[_Read] = set()
+        self._resumed: list[_Read] = []
+        """What there is room for now."""
         self._slow: deque[_Read] = deque()
         """What a thread has to answer."""
         self._threads = 0
@@ -175,11 +180,8 @@ class Reads:
                 size += self._finish(read, answer)
                 in_place = size < MAX_IN_PLACE_BYTES
             else:
-                self._answer_soon(read)
-
-    def _answer_soon(self, read: _Read) -> None:
-        self._slow.append(read)
-        if self._threads < MAX_THREADS:
+                self._slow.append(read)
+        if self._slow and self._threads < MAX_THREADS:
             self._threads += 1
             self._life.start(self._answer_slow)
 
@@ -195,8 +197,17 @@ class Reads:
         if taker.is_gone:
             promise.fail(Refused("nobody waits for the answer any more"))
         else:
-            taker.when_room(functools.partial(self._answer_soon, read))
+            taker.when_room(functools.partial(self._resume, read))
         return False
+
+    def _resume(self, read: _Read) -> None:
+        if not self._resumed:
+            self._bell.soon(self._answer_resumed)
+        self._resumed.append(read)
+
+    def _answer_resumed(self) -> None:
+        resumed, self._resumed = self._resumed, []
+        self._answer(resumed)
 
     async def _answer_slow(self) -> None:
         """In a thread, until nothing is left."""
@@ -209,7 +220,7 @@ class Reads:
 
     def _take_slow(self) -> list[_Read]:
         batch: list[_Read] = []
-        while self._slow and len(batch) < MAX_IN_PLACE:
+        while self._slow and len(batch) < SLICE:
             read = self._slow.popleft()
             if self._is_wanted(read):
                 batch.append(read)

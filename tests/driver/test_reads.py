@@ -15,7 +15,7 @@ from raftd.driver import reads
 from raftd.driver.errors import NoQuorum
 from raftd.driver.peers import AnyMessage
 from raftd.raft.messages import AppendEntriesRequest
-from tests.driver.cluster import Cluster, Node, running, until
+from tests.driver.cluster import Cluster, Node, Weather, running, until
 
 
 def hold(
@@ -112,3 +112,35 @@ async def test_only_so_much_is_read_in_the_event_loop(
             for _ in range(100):
                 nursery.start_soon(node.get, "large")
         assert in_place == reads.MAX_IN_PLACE_BYTES // 500_000 + 1
+
+
+class Threads(Weather):
+    """How many answer reads at a time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    async def work(self, name: str) -> None:
+        if name == "_answers_of":
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await trio.sleep(0.01)
+            self.now -= 1
+
+
+async def test_reads_that_come_together_take_one_thread(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    """Several would only wait for each other. What comes while it is at work has another."""
+    threads = Threads()
+    async with running(tmp_path, 1, weather=threads) as cluster:
+        node = await cluster.leader()
+        await node.put("a", "1")
+        async with trio.open_nursery() as nursery:
+            for _ in range(4 * reads.MAX_IN_PLACE):
+                nursery.start_soon(node.get, "a")
+            await trio.sleep(0.005)
+            assert threads.most == 1
+            for _ in range(4 * reads.MAX_IN_PLACE):
+                nursery.start_soon(node.get, "a")
+        assert threads.most == 2
